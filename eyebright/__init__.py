@@ -1,0 +1,101 @@
+"""Trains, explains and ships image classifiers built on the classic convolutional networks.
+
+The whole main road is one call::
+
+    import eyebright as eb
+
+    run = eb.train("lenet5-digits", out="runs/first")
+
+and each level below it is public too: `load_data`, `load_recipe`, `Fit`, `Classifier`, `evaluate`, `create_model`.
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eyebright.classifier import Classifier, Prediction
+    from eyebright.data.augment import Augment
+    from eyebright.data.images import ImageFiles, Images
+    from eyebright.data.prepare import Prepare
+    from eyebright.data.sources import load_data
+    from eyebright.data.split import Splits
+    from eyebright.device import Plan, choose_plan
+    from eyebright.errors import EyebrightError
+    from eyebright.evaluation.evaluate import Evaluation, evaluate
+    from eyebright.inspection.summary import summarise
+    from eyebright.models.catalog import create_model, list_models
+    from eyebright.road import resume, train
+    from eyebright.training.fit import Fit, Report
+    from eyebright.training.recipe import Recipe, list_recipes, load_recipe
+    from eyebright.training.run import Run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Augment": "data.augment",
+    "Classifier": "classifier",
+    "Evaluation": "evaluation.evaluate",
+    "EyebrightError": "errors",
+    "Fit": "training.fit",
+    "ImageFiles": "data.images",
+    "Images": "data.images",
+    "Plan": "device",
+    "Prediction": "classifier",
+    "Prepare": "data.prepare",
+    "Recipe": "training.recipe",
+    "Report": "training.fit",
+    "Run": "training.run",
+    "Splits": "data.split",
+    "choose_plan": "device",
+    "create_model": "models.catalog",
+    "evaluate": "evaluation.evaluate",
+    "list_models": "models.catalog",
+    "list_recipes": "training.recipe",
+    "load_data": "data.sources",
+    "load_recipe": "training.recipe",
+    "resume": "road",
+    "summarise": "inspection.summary",
+    "train": "road",
+}
+
+__all__ = [
+    "Augment",
+    "Classifier",
+    "Evaluation",
+    "EyebrightError",
+    "Fit",
+    "ImageFiles",
+    "Images",
+    "Plan",
+    "Prediction",
+    "Prepare",
+    "Recipe",
+    "Report",
+    "Run",
+    "Splits",
+    "choose_plan",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "list_recipes",
+    "load_data",
+    "load_recipe",
+    "resume",
+    "summarise",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'eyebright' has no attribute '{name}'")
+    value = getattr(import_module(f"eyebright.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,213 @@
+"""A classifier: a network with its weights, the class names and the Prepare it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
+
+from eyebright.data.decode import decode_file, to_channels
+from eyebright.data.images import Pixels
+from eyebright.data.prepare import Prepare
+from eyebright.device import Plan, choose_plan
+from eyebright.errors import DataError, EyebrightError
+from eyebright.files import not_a, read_safetensors, write_safetensors
+from eyebright.layers.network import Network
+from eyebright.models.catalog import create_model
+
+FORMAT_VERSION = 1
+CHUNK = 64  # pictures that are held in memory at a time
+ROWS = 16  # batches are filled up to a multiple of this: then a picture's logits do not depend on its neighbours
+
+Picture = str | Path | Pixels | Image.Image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one picture.
+
+    Attributes:
+        name: of the picture.
+        classes: class names in order.
+        probabilities: float `[K]`, adding up to 1.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...] = field(repr=False)
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first."""
+        order = sorted(range(len(self.classes)), key=lambda i: -self.probabilities[i])[:count]
+        return [(self.classes[i], self.probabilities[i]) for i in order]
+
+    @property
+    def best(self) -> str:
+        """The most probable class."""
+        return self.top(1)[0][0]
+
+    def __str__(self) -> str:
+        return f"{self.name}: " + ", ".join(f"{name} {share:.1%}" for name, share in self.top(3))
+
+
+@dataclass(eq=False)
+class Classifier:
+    """A network, its class names and its Prepare: what is saved, shipped, loaded and called.
+
+    Attributes:
+        model: the network; with two classes it may have one output, the logit of the second class.
+        classes: class names in order.
+        prepare: what is done to every picture first.
+        facts: what else travels with the weights: licence, origin, metrics. Plain values.
+        plan: device and number format of its answers.
+    """
+
+    model: Network
+    classes: tuple[str, ...]
+    prepare: Prepare
+    facts: dict[str, Any] = field(default_factory=dict)
+    plan: Plan = field(default_factory=choose_plan)
+
+    def __post_init__(self) -> None:
+        outputs = self.model.head.out_features
+        if outputs != len(self.classes) and (outputs, len(self.classes)) != (1, 2):
+            raise DataError(
+                f"a network with {outputs} outputs for {len(self.classes)} classes",
+                expected="one output for each class, or a single one for two classes",
+                remedy=f"call model.replace_head({len(self.classes)}) and train it",
+            )
+        self.model = self.plan.place_model(self.model).eval()  # type: ignore[assignment]
+
+    def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
+        """Classifies one picture, or several.
+
+        Args:
+            pictures: a path, a PIL image, or pixels uint8 `[H, W, C]`; or a sequence of those.
+
+        Returns:
+            A `Prediction`, or a list of them.
+
+        Raises:
+            PictureError: a file cannot be decoded.
+            InputSizeError: a picture is too small for the network.
+        """
+        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            return self.predict([pictures])[0]
+        return self.predict(list(pictures))
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """Classifies pictures; see `__call__`."""
+        if not pictures:
+            return []
+        rows: list[Tensor] = []
+        for start in range(0, len(pictures), CHUNK):
+            prepared = [self.prepare(self._pixels(picture)) for picture in pictures[start : start + CHUNK]]
+            rows += [row for group in _same_size(prepared) for row in probabilities(self.logits(group))]
+        return [
+            Prediction(_name(picture, index), self.classes, tuple(row.tolist()))
+            for index, (picture, row) in enumerate(zip(pictures, rows, strict=True))
+        ]
+
+    def _pixels(self, picture: Picture) -> Pixels:
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+                raise DataError(
+                    f"a picture as an array of {picture.dtype} with shape {list(picture.shape)}",
+                    expected="uint8 [H, W], [H, W, 1] or [H, W, 3]",
+                    remedy="scale to 0…255 and convert with .astype('uint8')",
+                )
+            return picture[..., None] if picture.ndim == 2 else picture
+        if isinstance(picture, Image.Image):
+            return to_channels(picture)
+        return decode_file(Path(picture), self.prepare.at_least)
+
+    @torch.inference_mode()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits of prepared pictures.
+
+        A picture's logits do not depend on the pictures beside it: incomplete batches are filled up, because matrix
+        products of few rows are summed in another order.
+
+        Args:
+            inputs: float32 `[N, C, H, W]`, normalised.
+
+        Returns:
+            float32 `[N, K]` on the CPU. A network with a single output z counts as two with logits 0 and z.
+        """
+        self.model.eval()
+        count = len(inputs)
+        missing = -count % ROWS
+        filled = torch.cat([inputs, inputs[-1:].expand(missing, -1, -1, -1)]) if missing else inputs
+        filled = filled.to(self.plan.device)
+        if self.plan.memory_layout == "channels_last":
+            filled = filled.contiguous(memory_format=torch.channels_last)
+        with self.plan.arithmetic():
+            logits = self.model(filled)
+        return two_logits(logits[:count].float()).cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file: the weights under ``model.``, everything else as JSON in its header.
+
+        Raises:
+            OutputError: the file cannot be written; what stood there before is untouched.
+        """
+        header = {
+            "format_version": FORMAT_VERSION,
+            "model": self.model.model_name,
+            "options": self.model.model_options,
+            "classes": list(self.classes),
+            "prepare": self.prepare.model_dump(mode="json"),
+            **self.facts,
+        }
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        write_safetensors(Path(path), tensors, "eyebright.classifier", header)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> Classifier:
+        """Reads a classifier file.
+
+        Raises:
+            StoredFileError: it is not one, is damaged, or is of a newer format.
+        """
+        path = Path(path)
+        tensors, header = read_safetensors(path, "eyebright.classifier", FORMAT_VERSION)
+        try:
+            model = create_model(header.pop("model"), **header.pop("options"))
+            prepare = Prepare.model_validate(header.pop("prepare"))
+            classes = tuple(header.pop("classes"))
+            weights = {name.removeprefix("model."): value for name, value in tensors.items()}
+            model.load_state_dict(weights)
+        except (KeyError, TypeError, RuntimeError, ValidationError, EyebrightError) as error:
+            raise not_a(path, "classifier", f"its parts do not fit together: {str(error).splitlines()[0]}") from error
+        header.pop("format_version")
+        return cls(model, classes, prepare, header, choose_plan(device))
+
+
+def two_logits(logits: Tensor) -> Tensor:
+    """Logits `[N, 1]` of the second of two classes → logits `[N, 2]` with the same probabilities; others unchanged."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax of logits `[N, K]`, computed in float64 so that rows add up to 1."""
+    return logits.double().softmax(dim=1)
+
+
+def _name(picture: Picture, index: int) -> str:
+    return str(picture) if isinstance(picture, str | Path) else f"picture {index}"
+
+
+def _same_size(prepared: list[Tensor]) -> Iterable[Tensor]:
+    """Neighbours of one size as one batch."""
+    start = 0
+    for stop in range(1, len(prepared) + 1):
+        if stop == len(prepared) or prepared[stop].shape != prepared[start].shape:
+            yield torch.cat(prepared[start:stop])
+            start = stop

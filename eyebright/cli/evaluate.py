@@ -1,0 +1,45 @@
+"""`eyebright evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyebright.cli.options import Device, Json, Root, print_json
+
+
+def command(
+    classifier: Annotated[Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's folder or a classifier file.")],
+    data: Annotated[
+        str | None, typer.Option(help="SOURCE (default: the data that the run was trained on).", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
+    root: Root = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure how good a classifier is: accuracy with its interval, loss, confusion, each class."""
+    from eyebright import road
+
+    evaluation = road.evaluate_source(classifier, data=data, part=split, root=root, device=device)
+    if json:
+        print_json(evaluation.as_dict())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(str(evaluation), highlight=False)
+    console.print(f"calibration error {evaluation.calibration_error:.2%}", highlight=False)
+    table = Table("class", "pictures", "precision", "recall", box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in evaluation.per_class:
+        table.add_row(row.name, str(row.count), f"{row.precision:.1%}", f"{row.recall:.1%}")
+    console.print(table)
+    if confused := evaluation.most_confused(5):
+        console.print("most confused:", highlight=False)
+        for true, answer, count in confused:
+            console.print(f"  {true} taken for {answer}: {count} times", highlight=False, markup=False)

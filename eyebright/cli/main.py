@@ -1,0 +1,56 @@
+"""The command `eyebright`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from eyebright import __version__
+from eyebright.cli import data, evaluate, models, predict, recipes, report, train
+from eyebright.errors import EyebrightError
+
+app = typer.Typer(
+    name="eyebright",
+    help="Trains, explains and ships image classifiers built on the classic convolutional networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, evaluate, predict, models, data, recipes, report):
+    app.command(command.__name__.rpartition(".")[2])(command.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eyebright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 the user's input is at fault, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except EyebrightError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as `head` does: nothing is wrong
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""`eyebright predict`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eyebright.cli.options import Device, print_json
+
+if TYPE_CHECKING:
+    from eyebright.classifier import Prediction
+
+
+class Form(StrEnum):
+    """How answers are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def command(
+    classifier: Annotated[Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's folder or a classifier file.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE|FOLDER|ARCHIVE...", help="What to classify.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 5,
+    form: Annotated[Form, typer.Option("--format", help="How to print the answers.")] = Form.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Classify pictures: files, folders (with or without class folders) and archives."""
+    from eyebright.classifier import Classifier
+    from eyebright.data.sources import gather_pictures
+    from eyebright.training.run import Run
+
+    paths = gather_pictures(pictures)
+    loaded = (
+        Run.open(classifier).classifier(device) if classifier.is_dir() else Classifier.load(classifier, device=device)
+    )
+    predictions = loaded.predict(paths)
+    if json or form is Form.JSON:
+        print_json(
+            [
+                {
+                    "picture": answer.name,
+                    "top": [{"class": name, "probability": share} for name, share in answer.top(top)],
+                }
+                for answer in predictions
+            ]
+        )
+    elif form is Form.CSV:
+        _print_csv(predictions, top)
+    else:
+        _print_table(predictions, top)
+
+
+def _print_csv(predictions: list[Prediction], top: int) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    ranks = range(1, min(top, len(predictions[0].classes)) + 1)
+    writer.writerow(["picture", *(title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}"))])
+    for answer in predictions:
+        writer.writerow([answer.name, *(value for name, share in answer.top(top) for value in (name, f"{share:.6f}"))])
+
+
+def _print_table(predictions: list[Prediction], top: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("picture", *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
+    for answer in predictions:
+        table.add_row(answer.name, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
+    Console().print(table)

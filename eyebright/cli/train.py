@@ -1,0 +1,72 @@
+"""`eyebright train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eyebright.cli.options import Device, Json, Root, print_json
+
+
+def command(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name (see `eyebright recipes`) or TOML file.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="SOURCE: a name, a folder of class folders, or an archive.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder (default: runs/<recipe>).", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation, dropout.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: training.epochs=3", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.", show_default=False)
+    ] = None,
+    root: Root = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Threads that prepare batches; only the speed depends on it.", show_default=False),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")] = False,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="Resume although this machine computes differently.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier: recipe and pictures in; classifier, metrics and report out.
+
+    Interrupted (Ctrl-C), it can be resumed exactly.
+    """
+    if (recipe is None) == (resume is None):
+        raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
+    from eyebright import road
+
+    if resume is not None:
+        run = road.resume(
+            resume, root=root, workers=workers, accept_differences=accept_differences, tensorboard=tensorboard
+        )
+    else:
+        assert recipe is not None
+        run = road.train(
+            recipe,
+            data=data,
+            out=out,
+            seed=seed,
+            changes=set_ or (),
+            root=root,
+            device=device,
+            workers=workers,
+            tensorboard=tensorboard,
+        )
+    if json:
+        print_json({"run": str(run.path), "report": str(run.report_path), "evaluation": run.evaluation})
+    else:
+        typer.echo(f"report: {run.report_path}")
+        typer.echo(f"next:   eyebright predict {run.path} PICTURE")

@@ -1,0 +1,146 @@
+"""Archives of pictures, unpacked once into the cache, with limits on what a stranger's archive may do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import platformdirs
+
+from eyebright.errors import ArchiveError, OutputError
+from eyebright.files import make_folder
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+MAX_ENTRIES = 5_000_000
+MAX_BYTES = 500 * 2**30
+FREE_BYTES = 2**30  # an archive may always grow to this size …
+MAX_RATIO = 100  # … and beyond it to this many times its own: pictures are compressed already
+
+
+def cache_folder() -> Path:
+    """Where eyebright keeps what it can make again: ``$EYEBRIGHT_CACHE``, or the system's place for such things."""
+    return Path(os.environ.get("EYEBRIGHT_CACHE") or platformdirs.user_cache_dir("eyebright"))
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file's name ends like an archive's that `unpack` reads."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack(path: Path) -> Path:
+    """The folder that holds an archive's files: unpacked now, or found in the cache from an earlier time.
+
+    Args:
+        path: a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2.
+
+    Returns:
+        A folder in the cache, named after the archive's place, size and time of change.
+
+    Raises:
+        ArchiveError: damaged, or with absolute or upward paths, links, devices, or an unreasonable size. Nothing of it
+            is left behind.
+    """
+    details = path.stat()
+    key = f"{path.resolve()}:{details.st_size}:{details.st_mtime_ns}"
+    target = cache_folder() / "archives" / f"{path.stem}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+    if target.is_dir():
+        return target
+    make_folder(target.parent)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
+    try:
+        limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
+        _write_entries(_entries(path), folder, path, limit)
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was quicker
+                raise
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise _refused(path, f"it cannot be unpacked: {error}") from error
+    except OSError as error:
+        if error.errno is None or (type(error) is OSError and error.errno == 22):  # gzip, lzma and bz2 on damaged data
+            raise _refused(path, f"it cannot be unpacked: {error}") from error
+        raise OutputError(
+            f"cannot unpack {path} into {target.parent}: {error.strerror or error}",
+            expected="room for the pictures on that disk, and leave to write there",
+            remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
+        ) from error
+    except Exception as error:
+        if type(error).__module__ in ("lzma", "_lzma", "zlib"):
+            raise _refused(path, f"it cannot be unpacked: {error}") from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and content of every regular file, in order."""
+    if path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise _refused(path, f"the entry {entry.filename!r} is a link or a device")
+                if not entry.is_dir():
+                    with archive.open(entry) as content:
+                        yield entry.filename, entry.file_size, content
+        return
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if member.isdir():
+                continue
+            extracted = archive.extractfile(member) if member.isreg() else None
+            if extracted is None:
+                raise _refused(path, f"the entry {member.name!r} is a link or a device")
+            yield member.name, member.size, extracted
+
+
+def _write_entries(entries: Iterator[tuple[str, int, IO[bytes]]], folder: Path, path: Path, limit: int) -> None:
+    total = 0
+    made: set[Path] = set()
+    for count, (name, size, content) in enumerate(entries, start=1):
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name:
+            raise _refused(path, f"the entry {name!r} would be written outside its folder")
+        total += size
+        if count > MAX_ENTRIES:
+            raise _refused(path, f"it has more than {MAX_ENTRIES:,} entries")
+        if total > limit:
+            raise _refused(path, f"its content is larger than {limit / 2**30:.0f} GiB, for a file of this size")
+        if parts[0] == "__MACOSX" or parts[-1].startswith("."):
+            continue
+        target = folder.joinpath(*parts)
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        with target.open("xb") as file:
+            written = 0
+            while chunk := content.read(min(2**20, size + 1 - written)):
+                written += len(chunk)
+                if written > size:
+                    raise _refused(path, f"the entry {name!r} is larger than it says")
+                file.write(chunk)
+
+
+def _refused(path: Path, reason: str) -> ArchiveError:
+    return ArchiveError(
+        f"refused the archive {path}: {reason}",
+        expected="a whole .zip or .tar(.gz/.xz/.bz2) of class folders with pictures, and nothing but files and folders",
+        remedy="make or download the archive again, or unpack it yourself and give the folder",
+    )

@@ -1,0 +1,208 @@
+"""The one loader: pictures in memory or on disk → batches on the device, in an order that the seed alone decides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eyebright.data.augment import Augment
+from eyebright.data.images import ImageFiles, Images, Pictures
+from eyebright.data.prepare import Prepare
+from eyebright.device import Plan
+from eyebright.errors import DataError
+from eyebright.random import generator
+
+MEMORY_LIMIT = 2 * 2**30  # bytes of pixels that are kept decoded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as the network takes it.
+
+    Attributes:
+        inputs: float32 `[N, C, H, W]`, normalised, on the device.
+        labels: int64 `[N]`, on the device.
+        indices: int64 `[N]`: which pictures these are.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    indices: NDArray[np.int64]
+
+
+class Loader:
+    """Makes batches of pictures.
+
+    What a batch holds depends on (seed, epoch, step) alone: loading can start at any step, and the number of workers
+    changes nothing but the speed.
+
+    Args:
+        pictures: in memory or on disk.
+        prepare: how they are prepared.
+        plan: where the batches go.
+        batch_size: pictures in a batch; the last one of an epoch may be smaller.
+        augment: what training adds; None for evaluation.
+        shuffle: whether each epoch has an order of its own.
+        seed: of order and augmentation.
+        workers: threads that prepare batches ahead; None: 2 for files or for a GPU, else 0.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        prepare: Prepare,
+        plan: Plan,
+        batch_size: int,
+        *,
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        workers: int | None = None,
+    ):
+        self.pictures, self.prepare, self.plan = pictures, prepare, plan
+        self.batch_size, self.augment, self.shuffle, self.seed = batch_size, augment, shuffle, seed
+        if workers is None:
+            workers = 0 if isinstance(pictures, Images) and plan.device == "cpu" else 2
+        self.workers = workers
+        self._labels = torch.from_numpy(pictures.labels)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch. A last training batch of a single picture is left out: batch norm needs two."""
+        count = len(self.pictures)
+        steps = -(-count // self.batch_size)
+        return steps - 1 if self.shuffle and steps > 1 and count % self.batch_size == 1 else steps
+
+    def batches(self, epoch: int = 0, first_step: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch from `first_step` on, in order.
+
+        Raises:
+            PictureError: a picture cannot be decoded.
+            DataError: pictures of different sizes with nothing in Prepare that makes them equal.
+        """
+        order = self._order(epoch)
+        if self.workers == 0:
+            for step in range(first_step, self.steps):
+                yield self._make(order, epoch, step)
+            return
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="eyebright-loader") as pool:
+            waiting: deque[Future[Batch]] = deque()
+            upcoming = iter(range(first_step, self.steps))
+            try:
+                for step in upcoming:
+                    waiting.append(pool.submit(self._make, order, epoch, step))
+                    if len(waiting) > self.workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(len(self.pictures))
+        return torch.randperm(len(self.pictures), generator=generator(self.seed, "order", epoch)).numpy()
+
+    def _make(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+        pixels = self._read(indices)
+        if self.augment is None:
+            whole = pixels if isinstance(pixels, Tensor) else self._join(pixels)
+            batch = self.plan.place_pixels(self.prepare.crop_batch(whole))
+        else:
+            random = generator(self.seed, "augment", epoch, step)
+            if isinstance(pixels, Tensor):
+                pixels = self.plan.place_pixels(pixels)
+            elif not self.augment.random_crop:
+                pixels = self._join(pixels)
+            cropped = self.augment.crop_batch(pixels, random, self.prepare)
+            batch = self.augment.change_batch(self.plan.place_pixels(cropped), random, self.prepare)
+        labels = self._labels[torch.from_numpy(indices)].to(self.plan.device, non_blocking=True)
+        return Batch(self.prepare.normalise(batch), labels, indices)
+
+    def _read(self, indices: NDArray[np.int64]) -> Tensor | list[Tensor]:
+        """Resized pictures: one tensor uint8 `[N, H, W, C]`, or a list where sizes differ."""
+        if isinstance(self.pictures, Images):
+            return self.prepare.resize_batch(torch.from_numpy(self.pictures.pixels[indices]))
+        pictures = [self._read_one(index) for index in indices.tolist()]
+        alike = all(picture.shape == pictures[0].shape for picture in pictures)
+        return torch.stack(pictures) if alike else pictures
+
+    def _read_one(self, index: int) -> Tensor:
+        return torch.from_numpy(self.prepare.resize_picture(self.pictures.read(index, self.prepare.at_least)))
+
+    def _join(self, pictures: list[Tensor]) -> Tensor:
+        if self.prepare.crop is None:
+            sizes = sorted({f"{picture.shape[0]}×{picture.shape[1]}" for picture in pictures})
+            raise DataError(
+                f"the pictures have different sizes: {', '.join(sizes[:5])}{' …' if len(sizes) > 5 else ''}",
+                expected="one size for all pictures of a batch",
+                remedy="set `resize = [height, width]`, or `resize` and `crop`, in the recipe's [prepare]",
+            )
+        return torch.cat([self.prepare.crop_batch(picture[None]) for picture in pictures])
+
+
+def keep_in_memory(
+    pictures: Pictures,
+    prepare: Prepare,
+    limit: int = MEMORY_LIMIT,
+    on_read: Callable[[], object] | None = None,
+) -> Pictures:
+    """Pictures on disk → `Images`, decoded once, where they are small enough; otherwise what was given.
+
+    The pixels are those that the loader would have read: before resizing where the pictures are all of one size and
+    smaller than Prepare makes them, after it otherwise.
+
+    Args:
+        pictures: in memory or on disk.
+        prepare: how they will be prepared.
+        limit: bytes of pixels that may be kept.
+        on_read: called after each picture, for a progress bar.
+
+    Raises:
+        PictureError: a picture cannot be decoded.
+    """
+    if not isinstance(pictures, ImageFiles) or len(pictures) == 0:
+        return pictures
+    first = prepare.convert_channels(torch.from_numpy(pictures.read(0, prepare.at_least)))
+    resized = prepare.resized_size(*first.shape[:2])
+    if first.shape[0] * first.shape[1] <= resized[0] * resized[1]:
+        kept = _decode_all(pictures, prepare, first.shape[:2], False, limit, on_read)
+        if kept is not None:
+            return kept
+    return _decode_all(pictures, prepare, resized, True, limit, on_read) or pictures
+
+
+def _decode_all(
+    pictures: ImageFiles,
+    prepare: Prepare,
+    size: tuple[int, ...],
+    resize: bool,
+    limit: int,
+    on_read: Callable[[], object] | None,
+) -> Images | None:
+    """All pictures at this size, or None where they are too many or one has another size."""
+    shape = (len(pictures), *size, prepare.channels)
+    if int(np.prod(shape)) > limit:
+        return None
+    pixels = np.empty(shape, dtype=np.uint8)
+    for index in range(len(pictures)):
+        picture = pictures.read(index, prepare.at_least)
+        if resize:
+            picture = prepare.resize_picture(picture)
+        else:
+            picture = prepare.convert_channels(torch.from_numpy(picture)).numpy()
+        if picture.shape != shape[1:]:
+            return None
+        pixels[index] = picture
+        if on_read is not None:
+            on_read()
+    return Images(pixels, pictures.labels, pictures.classes, tuple(str(path) for path in pictures.paths))

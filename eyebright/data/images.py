@@ -1,0 +1,134 @@
+"""Labelled pictures: `Images` in memory, `ImageFiles` on disk. The loader makes batches of either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyebright.data.decode import decode_file
+from eyebright.errors import DataError
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+class Pictures(Protocol):
+    """What `Images` and `ImageFiles` have in common.
+
+    Attributes:
+        labels: int64 `[N]`: indices into `classes`.
+        classes: class names in order.
+    """
+
+    @property
+    def labels(self) -> Labels: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    def __len__(self) -> int: ...
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Pixels:
+        """One picture, uint8 `[H, W, C]`; `at_least` (height, width) allows a decoder to stop at that detail."""
+
+    def name(self, index: int) -> str:
+        """What a person would call this picture: its path, or its number."""
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Pictures:
+        """The pictures at these indices, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Pictures of one size in memory.
+
+    Attributes:
+        pixels: uint8 `[N, H, W, C]` with 1 or 3 channels.
+        labels: int64 `[N]`.
+        classes: class names in order.
+        names: `[N]` names of the pictures; without them they are called by their number.
+    """
+
+    pixels: Pixels
+    labels: Labels
+    classes: tuple[str, ...]
+    names: tuple[str, ...] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] not in (1, 3):
+            raise DataError(
+                f"an array of {self.pixels.dtype} with shape {list(self.pixels.shape)}",
+                expected="pixels as uint8 [N, H, W, C] with 1 or 3 channels, 0 to 255",
+                remedy="scale to 0…255, convert with .astype('uint8'), and put channels last",
+            )
+        _check_labels(self.labels, self.classes, len(self.pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Pixels:
+        """One picture, uint8 `[H, W, C]`."""
+        picture: Pixels = self.pixels[index]
+        return picture
+
+    def name(self, index: int) -> str:
+        """The picture's name, or its number."""
+        return self.names[index] if self.names else f"picture {index}"
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Images:
+        """The pictures at these indices, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        names = tuple(self.name(i) for i in chosen.tolist())
+        return Images(self.pixels[chosen], self.labels[chosen], self.classes, names)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Pictures on disk, decoded when they are read.
+
+    Attributes:
+        paths: `[N]` files.
+        labels: int64 `[N]`.
+        classes: class names in order.
+    """
+
+    paths: tuple[Path, ...] = field(repr=False)
+    labels: Labels = field(repr=False)
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels, self.classes, len(self.paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int, at_least: tuple[int, int] | None = None) -> Pixels:
+        """One picture, uint8 `[H, W, C]`.
+
+        Raises:
+            PictureError: it cannot be decoded.
+        """
+        return decode_file(self.paths[index], at_least)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return str(self.paths[index])
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFiles:
+        """The pictures at these indices, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return ImageFiles(tuple(self.paths[i] for i in chosen), self.labels[chosen], self.classes)
+
+
+def _check_labels(labels: Labels, classes: tuple[str, ...], count: int) -> None:
+    inside = len(labels) == 0 or (labels.min() >= 0 and labels.max() < len(classes))
+    if labels.dtype != np.int64 or labels.shape != (count,) or not inside:
+        span = f", from {labels.min()} to {labels.max()}" if labels.size else ""
+        raise DataError(
+            f"labels of {labels.dtype} with shape {list(labels.shape)}{span} "
+            f"for {count} pictures of {len(classes)} classes",
+            expected=f"int64 [{count}], each an index from 0 to {len(classes) - 1}",
+            remedy="give one label for each picture, counted from 0",
+        )

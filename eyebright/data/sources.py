@@ -1,0 +1,173 @@
+"""SOURCE → splits: a published set's name, a folder of class folders, or an archive of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from eyebright.data.archives import is_archive, unpack
+from eyebright.data.decode import SUFFIXES
+from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.published import PUBLISHED, data_root
+from eyebright.data.split import Splits, make_splits
+from eyebright.errors import DataError, did_you_mean
+
+PART_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def load_data(
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Splits:
+    """The three parts of a source of pictures.
+
+    Args:
+        source: ``"digits"``, ``"mnist"``, ``"cifar10"``; a folder of class folders, with or without train/val/test
+            above them; or a .zip or .tar(.gz/.xz) of one. A name never stands for other data than the published.
+        root: where published sets are looked for and fetched to (default: ``$EYEBRIGHT_DATA``, or the user's cache).
+        val_fraction: share of the training part that becomes validation where the source has none; 0: none.
+        test_fraction: share that becomes the test part where the source has none.
+        seed: of these cuts.
+
+    Raises:
+        DataError: the source is missing or empty, has one class only, or its parts do not agree.
+
+    >>> load_data("digits").test.labels.shape
+    (360,)
+    """
+    parts = load_parts(source, root=root)
+    return make_splits(parts, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source=str(source))
+
+
+def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[str, Pictures]:
+    """The parts of a source as it has them, nothing cut: ``{"train": …}``, perhaps with ``"val"`` and ``"test"``."""
+    if str(source) in PUBLISHED:
+        return PUBLISHED[str(source)](data_root(root))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path, str(source))
+    if path.is_file() and is_archive(path):
+        return _read_folder(unpack(path), str(source))
+    if path.is_file():
+        raise DataError(
+            f"{source} is a single file",
+            expected="a folder of class folders, or a .zip or .tar(.gz/.xz) of one",
+            remedy="give the folder that holds the class folders",
+        )
+    names = ", ".join(PUBLISHED)
+    raise DataError(
+        f"there is no data at '{source}'",
+        expected=f"one of the names {names}, or a folder or archive that exists",
+        remedy=did_you_mean(str(source), PUBLISHED) or f"check the path; looked in {Path.cwd()}",
+    )
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures in a folder and below, by the endings of their names, sorted by path; hidden ones left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    )
+
+
+def gather_pictures(places: Iterable[str | Path]) -> list[Path]:
+    """All picture files named by files, folders (with or without class folders) and archives, in order.
+
+    Raises:
+        DataError: a place does not exist, or has no pictures.
+    """
+    found: list[Path] = []
+    for place in places:
+        path = Path(place).expanduser()
+        if path.is_file() and not is_archive(path):
+            found.append(path)
+            continue
+        if not path.exists():
+            raise DataError(
+                f"there is nothing at '{place}'",
+                expected="a picture, a folder of pictures or an archive of them",
+                remedy=f"check the path; looked in {Path.cwd()}",
+            )
+        pictures = find_pictures(path if path.is_dir() else unpack(path))
+        if not pictures:
+            raise DataError(
+                f"there are no pictures in {place}",
+                expected=f"files ending in {', '.join(sorted(SUFFIXES))}",
+                remedy="check the path",
+            )
+        found += pictures
+    return found
+
+
+def _read_folder(folder: Path, source: str) -> dict[str, Pictures]:
+    subfolders = _subfolders(folder)
+    while len(subfolders) == 1 and not find_part_folders(folder) and _subfolders(subfolders[0]):
+        folder, subfolders = subfolders[0], _subfolders(subfolders[0])  # a wrapper, as archives often have
+    part_folders = find_part_folders(folder)
+    if not part_folders:
+        return {"train": _read_part(folder, source, None)}
+    if "train" not in part_folders:
+        raise DataError(
+            f"{source} has the parts {', '.join(part_folders)} and none called train",
+            expected="a folder train with one folder a class, and perhaps val and test beside it",
+            remedy="rename the folder with the training pictures to 'train'",
+        )
+    train = _read_part(part_folders.pop("train"), source, None)
+    parts: dict[str, Pictures] = {"train": train}
+    parts |= {name: _read_part(path, source, train.classes) for name, path in part_folders.items()}
+    return parts
+
+
+def find_part_folders(folder: Path) -> dict[str, Path]:
+    """The folders called train, val and test (or as in `PART_NAMES`) directly inside a folder."""
+    inside = {path.name.lower(): path for path in _subfolders(folder)}
+    return {part: inside[name] for part, names in PART_NAMES.items() for name in names if name in inside}
+
+
+def _read_part(folder: Path, source: str, classes: tuple[str, ...] | None) -> ImageFiles:
+    class_folders = _subfolders(folder)
+    if not class_folders:
+        loose = len(find_pictures(folder))
+        raise DataError(
+            f"{folder} has no class folders" + (f", but {loose} pictures" if loose else ""),
+            expected="one folder a class, each with its pictures: cats/1.jpg, dogs/1.jpg",
+            remedy="sort the pictures into folders named after what they show",
+        )
+    names = tuple(path.name for path in class_folders)
+    if classes is None:
+        classes = names
+    elif unknown := [name for name in names if name not in classes]:
+        raise DataError(
+            f"{folder} has the classes {', '.join(unknown)}, which the training part does not have",
+            expected=f"classes among {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}",
+            remedy="rename or remove these folders, or add their pictures to the training part",
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    for class_folder in class_folders:
+        pictures = find_pictures(class_folder)
+        if not pictures:
+            raise DataError(
+                f"the class '{class_folder.name}' of {source} is empty: no pictures in {class_folder}",
+                expected=f"files ending in {', '.join(sorted(SUFFIXES))}",
+                remedy="add pictures to that folder or remove it",
+            )
+        paths += pictures
+        labels += [classes.index(class_folder.name)] * len(pictures)
+    return ImageFiles(tuple(paths), np.array(labels, dtype=np.int64), classes)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    hidden = (".", "__MACOSX", "__pycache__")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(hidden))

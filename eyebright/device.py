@@ -1,0 +1,139 @@
+"""What machine this is: device, number format, memory layout, threads. The only file that asks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eyebright.errors import DeviceError
+
+NumberFormat = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the arithmetic of a run is carried out: chosen once, written into the run, replayed by resume.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"`` (``"cuda:1"`` for the second one).
+        number_format: of convolutions and matrix products; weights, their sums and losses are float32 always.
+        memory_layout: ``"channels_last"``: the channels of one pixel lie side by side in memory.
+        threads: processor threads that one operation may use.
+        compiled: whether steps go through torch's compiler.
+        instruction_set: what the processor offers to torch, for example ``"AVX512"``.
+        torch_version: the version that computed it.
+    """
+
+    device: str
+    number_format: NumberFormat
+    memory_layout: Literal["channels_last", "contiguous"]
+    threads: int
+    compiled: bool
+    instruction_set: str
+    torch_version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain values, for a file."""
+        return asdict(self)
+
+    def differences(self, other: Plan) -> dict[str, tuple[Any, Any]]:
+        """What differs between two plans: name → (here, there)."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    def place_model(self, model: nn.Module) -> nn.Module:
+        """Moves a model to the device and lays its weights out in memory."""
+        model = model.to(self.device)
+        if self.memory_layout == "channels_last":
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def place_pixels(self, pixels: Tensor) -> Tensor:
+        """Moves pixels, uint8 `[N, H, W, C]`, to the device."""
+        return pixels.to(self.device, non_blocking=True)
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """A context in which convolutions and matrix products run in the plan's number format."""
+        if self.number_format == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+
+
+def choose_plan(device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto") -> Plan:
+    """The plan for this machine.
+
+    Args:
+        device: ``"auto"`` takes a GPU when there is one; otherwise ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        number_format: ``"auto"`` takes bfloat16 where the hardware multiplies it (tensor cores, AMX, AVX-512-BF16)
+            and float32 elsewhere.
+
+    Raises:
+        DeviceError: no such device here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_device(device)
+    if number_format == "auto":
+        number_format = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    return Plan(
+        device=device,
+        number_format=number_format,
+        memory_layout="channels_last",
+        threads=torch.get_num_threads(),
+        compiled=False,
+        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        torch_version=torch.__version__,
+    )
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a reader of a record needs to know of this machine: processor, cores, memory, GPU, versions."""
+    machine: dict[str, Any] = {
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "multiplies_bfloat16": _multiplies_bfloat16("cpu"),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        bytes_of_memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        machine["memory_gib"] = round(bytes_of_memory / 2**30, 1)
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    return machine
+
+
+def _check_device(device: str) -> None:
+    kind, _, index = device.partition(":")
+    there = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if device == "cpu" or (kind == "cuda" and there and (not index or device in there)):
+        return
+    raise DeviceError(
+        f"the device '{device}' is not on this machine",
+        expected=" or ".join(["cpu", *there]) + ", or auto",
+        remedy="leave `--device` out: the fastest device is then chosen",
+    )
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # torch has no public name for these two questions yet
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

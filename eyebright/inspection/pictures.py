@@ -1,0 +1,104 @@
+"""Pictures with what was answered and what is true (lecture: L1.10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from eyebright.classifier import Classifier
+from eyebright.data.images import Pictures, Pixels
+from eyebright.evaluation.evaluate import Evaluation
+from eyebright.inspection.confusion import shorten
+from eyebright.inspection.style import GREEN, RED, make_figure
+from eyebright.random import generator
+
+COLUMNS = 8
+LONGEST_NAME = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One picture with its answer.
+
+    Attributes:
+        pixels: uint8 `[H, W, C]`: what the network saw, un-normalised.
+        name: of the picture.
+        true, answer: class names.
+        probability: of the answer, 0…1.
+        probability_of_true: of the true class, 0…1.
+    """
+
+    pixels: Pixels
+    name: str
+    true: str
+    answer: str
+    probability: float
+    probability_of_true: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the true class."""
+        return self.true == self.answer
+
+
+def show_answers(
+    classifier: Classifier, pictures: Pictures, evaluation: Evaluation, indices: NDArray[np.int64]
+) -> list[Answer]:
+    """Answers of an evaluation with their pictures, un-normalised: equal to the prepared pixels, bit for bit."""
+    answers = []
+    for index in indices.tolist():
+        inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
+        true, answer = int(evaluation.labels[index]), int(evaluation.predictions[index])
+        answers.append(
+            Answer(
+                classifier.prepare.unnormalise(inputs)[0].numpy(),
+                pictures.name(index),
+                evaluation.classes[true],
+                evaluation.classes[answer],
+                float(evaluation.probabilities[index, answer]),
+                float(evaluation.probabilities[index, true]),
+            )
+        )
+    return answers
+
+
+def sample(count: int, of: int, seed: int = 0) -> NDArray[np.int64]:
+    """Indices of a random sample of pictures, ascending; the same for the same seed."""
+    return np.sort(torch.randperm(of, generator=generator(seed, "sample"))[:count].numpy())
+
+
+def draw_answers(answers: list[Answer]) -> Figure:
+    """Draws pictures in a grid, each with its answer: green where it is right; red, with the true class, where not."""
+    rows = max(1, -(-len(answers) // COLUMNS))
+    figure = make_figure(COLUMNS * 1.45, rows * 1.95)
+    for axes, answer in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, answers, strict=False):
+        axes.imshow(answer.pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        given = f"{shorten(answer.answer, LONGEST_NAME)} {answer.probability:.0%}"
+        title = f"{given}\n✓" if answer.right else f"{given}\nis {shorten(answer.true, LONGEST_NAME)}"
+        axes.set_title(title, fontsize=7.5, color=GREEN if answer.right else RED)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
+
+
+def draw_samples(pictures: Pictures, columns: int = 10, largest_classes: int = 20) -> Figure:
+    """Draws a row of pictures for each of the first classes, with the class's name and count (lecture: L3.3)."""
+    classes = pictures.classes[:largest_classes]
+    figure = make_figure(1.6 + columns * 0.95, 0.3 + len(classes) * 0.95)
+    grid = figure.subplots(len(classes), columns, squeeze=False)
+    for label, (name, row) in enumerate(zip(classes, grid, strict=True)):
+        members = np.flatnonzero(pictures.labels == label)
+        chosen = members[sample(columns, len(members))]
+        for axes, index in zip(row, chosen.tolist(), strict=False):
+            axes.imshow(pictures.read(index).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        for axes in row:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        caption = f"{shorten(name, LONGEST_NAME)}\n{len(members):,}"
+        row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=8)
+    return figure

@@ -1,0 +1,120 @@
+"""The report of a run: one HTML file with everything to look at, that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from eyebright.classifier import Classifier
+from eyebright.data.images import Pictures
+from eyebright.evaluation.evaluate import Evaluation
+from eyebright.files import write_text
+from eyebright.inspection.confusion import draw_confusion
+from eyebright.inspection.curves import draw_curves
+from eyebright.inspection.pictures import draw_answers, sample, show_answers
+from eyebright.inspection.style import encode
+from eyebright.inspection.summary import summarise
+from eyebright.training.estimate import in_words
+from eyebright.training.run import Run
+
+GRID_PICTURES = 40
+WORST_MISTAKES = 24
+
+
+def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: Evaluation) -> None:
+    """Writes ``report.html`` into a run's folder.
+
+    Args:
+        run: a run that has been trained and evaluated.
+        classifier: its classifier.
+        test: the pictures of its test part.
+        evaluation: the classifier's answers to them.
+
+    Raises:
+        OutputError: the file cannot be written; an older report is then untouched.
+    """
+    write_text(run.report_path, render_report(run, classifier, test, evaluation))
+
+
+def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str:
+    """The report as HTML; see `write_report`."""
+    metrics, environment = run.metrics(), run.environment
+    worst = show_answers(classifier, test, evaluation, evaluation.worst(WORST_MISTAKES))
+    shown = show_answers(classifier, test, evaluation, sample(GRID_PICTURES, evaluation.count, run.seed))
+    validated = [line for line in metrics if line["val_accuracy"] is not None]
+    plan = {f"plan: {key}": value for key, value in environment["plan"].items()}
+    template = jinja2.Environment(
+        loader=jinja2.PackageLoader("eyebright.inspection", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html.jinja")
+    return template.render(
+        recipe=run.recipe,
+        source=run.contract["source"],
+        environment=environment,
+        evaluation=evaluation,
+        interval=evaluation.top1_interval,
+        chance_loss=math.log(len(evaluation.classes)),
+        opened=(run.evaluation or {}).get("test_opened", 1),
+        notes=_notes(evaluation, environment),
+        curves=_svg(draw_curves(metrics)),
+        metrics=metrics,
+        training_seconds=environment["training_seconds"],
+        estimated_seconds=environment["estimated_seconds"],
+        speed=np.mean([line["images_per_second"] for line in metrics]),
+        best=_best(validated, run),
+        confusion=_svg(draw_confusion(evaluation)),
+        confused=evaluation.most_confused(15),
+        grid=_png(draw_answers(shown)),
+        mistakes=_png(draw_answers(worst)) if worst else "",
+        worst=worst,
+        contract=run.contract,
+        network=_network(classifier),
+        toml=run.recipe.to_toml(),
+        machine=environment["machine"] | plan,
+        percent=lambda share: f"{share:.1%}",
+        in_words=in_words,
+    )
+
+
+def _notes(evaluation: Evaluation, environment: dict[str, Any]) -> list[str]:
+    notes = list(environment.get("notes", []))
+    low, high = evaluation.top1_interval
+    chance = 1 / len(evaluation.classes)
+    if low <= chance <= high:
+        notes.append(
+            f"The network is at chance level: the interval of its accuracy holds {chance:.1%}, which is guessing among "
+            f"{len(evaluation.classes)} classes, and guessing has a loss of ln({len(evaluation.classes)}) = "
+            f"{math.log(len(evaluation.classes)):.3f}. Train it longer or with another learning rate."
+        )
+    return notes
+
+
+def _best(validated: list[dict[str, Any]], run: Run) -> dict[str, Any] | None:
+    training = run.recipe.training
+    if not validated or training.keep == "last":
+        return None
+    if training.monitor == "val_loss":
+        return min(validated, key=lambda line: line["val_loss"])
+    return max(validated, key=lambda line: line["val_accuracy"])
+
+
+def _network(classifier: Classifier) -> str:
+    size = classifier.prepare.output_size
+    summary = summarise(classifier.model, size and size[0], classifier.prepare.channels)
+    at = f" at {size[0]}×{size[1]} pixels" if size else ""
+    return (
+        f"{classifier.model.model_name}: {summary.parameters:,} parameters, "
+        f"{summary.multiply_adds / 1e6:,.1f} million multiply-adds a picture{at}."
+    )
+
+
+def _svg(figure: Any) -> str:
+    text = encode(figure, "svg").decode()
+    return text[text.index("<svg") :]
+
+
+def _png(figure: Any) -> str:
+    return base64.b64encode(encode(figure, "png", 110)).decode()

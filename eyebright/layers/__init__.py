@@ -1,0 +1,1 @@
+"""What several networks share: the contract of a network, normalisations, blocks."""

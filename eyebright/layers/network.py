@@ -1,0 +1,132 @@
+"""The contract that every network keeps: named stages, a head that can be exchanged, a smallest input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from eyebright.errors import InputSizeError, ModelError
+
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]  # the share of values set to zero while training
+
+
+class Network(nn.Module):
+    """A convolutional network as an ordered table of named stages.
+
+    A subclass defines its layers under the published state-dict keys and says in `stages` which of them make up which
+    stage, in the order in which they are applied. `forward` is that table applied to a batch, so summaries, transfer
+    and explanations can speak of stages by name and never disagree with what is computed.
+
+    Attributes:
+        default_input: height and width, in pixels, of the pictures the network was designed for.
+        smallest_input: least height and width, in pixels, that it can take.
+        fixed_input: whether it takes pictures of `default_input` only (a dense layer directly on the feature map).
+        head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``.
+        model_name: the name under which `create_model` built it; empty when a builder was called directly.
+        model_options: what builds it again: ``create_model(model_name, **model_options)``.
+    """
+
+    default_input: int
+    smallest_input: int
+    fixed_input: bool = False
+    head_name: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model_name = ""
+        self.model_options: dict[str, Any] = {}
+
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The stages in order: name → the modules that are applied one after the other.
+
+        Without published state-dict keys to keep, the direct children are the stages, in the order of their definition,
+        and the last dense layer is the stage ``"head"``.
+        """
+        return {"head" if name == self.head_name else name: (module,) for name, module in self.named_children()}
+
+    def initialise(self, layer: nn.Module) -> None:
+        """Gives one layer its first weights; here those that torch gave it, a subclass says otherwise."""
+
+    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of every stage by name, in order; the last one is what `forward` returns.
+
+        Args:
+            x: pictures, float `[N, C, H, W]`, normalised as the network expects.
+
+        Raises:
+            InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
+        """
+        self._check_input_size(*x.shape[-2:])
+        outputs = {}
+        for name, modules in self.stages().items():
+            for module in modules:
+                x = module(x)
+            outputs[name] = x
+        return outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[N, num_classes]` of pictures, float `[N, C, H, W]`.
+
+        Raises:
+            InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
+        """
+        self._check_input_size(*x.shape[-2:])
+        for modules in self.stages().values():  # as forward_stages, but no stage's output is kept in memory
+            for module in modules:
+                x = module(x)
+        return x
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last dense layer."""
+        return cast(nn.Linear, self.get_submodule(self.head_name))
+
+    @property
+    def num_classes(self) -> int:
+        """How many logits come out."""
+        return self.head.out_features
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels a picture has: 1 grey, 3 colour."""
+        layers = (layer for modules in self.stages().values() for module in modules for layer in module.modules())
+        return next(layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
+
+    def replace_head(self, num_classes: int) -> None:
+        """Puts a freshly initialised dense layer with `num_classes` outputs in the place of the last one.
+
+        Raises:
+            ModelError: `num_classes` is less than 1.
+        """
+        if num_classes < 1:
+            raise ModelError(
+                f"{self._name} was asked for a head of {num_classes} classes",
+                expected="at least 1",
+                remedy="give the number of classes of the data",
+            )
+        parent_name, _, child_name = self.head_name.rpartition(".")
+        old = self.head
+        new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
+        self.initialise(new)
+        setattr(self.get_submodule(parent_name), child_name, new.train(old.training))
+        self.model_options = {**self.model_options, "num_classes": num_classes}
+
+    @property
+    def _name(self) -> str:
+        return self.model_name or type(self).__name__
+
+    def _check_input_size(self, height: int, width: int) -> None:
+        if self.fixed_input and (height, width) != (self.default_input, self.default_input):
+            raise InputSizeError(
+                f"{self._name} was given pictures of {height}×{width} pixels",
+                expected=f"exactly {self.default_input}×{self.default_input}",
+                remedy=f"prepare them with `crop = {self.default_input}`",
+            )
+        if min(height, width) < self.smallest_input:
+            raise InputSizeError(
+                f"{self._name} was given pictures of {height}×{width} pixels",
+                expected=f"at least {self.smallest_input}×{self.smallest_input}: below that a feature map is empty",
+                remedy=f"scale the pictures up with `resize = [{self.smallest_input}, {self.smallest_input}]` or more",
+            )

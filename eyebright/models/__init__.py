@@ -1,0 +1,1 @@
+"""The networks: one family a file; `catalog` finds and builds them by name."""

@@ -1,0 +1,113 @@
+"""AlexNet twice: the one tower that libraries call AlexNet, and the two halves of 2012.
+
+`alexnet`: Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural Networks, arXiv 1404.5997, 2014, in the
+widths (64-192-384-256-256) and under the state-dict keys of the public library model. 61,100,840 parameters.
+
+`alexnet_2012`: Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS
+2012, §3.3 to §3.5 (layers, their order, local response normalisation), §4.2 (dropout after the hidden dense layers), §5
+(first weights). 60,965,224 parameters. The paper's halves, one per GPU, are the two groups of grouped convolutions.
+
+Differences from the papers: an adaptive average pool to 6×6 before the dense layers, so that larger pictures work; it
+changes nothing at the size a network was designed for. The paper of 2012 says 224 pixels where its figures need 227.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.norm import LocalResponseNorm
+
+
+class AlexNet(Network):
+    """Five convolutions and three dense layers in one tower."""
+
+    default_input = 224
+    smallest_input = 63
+    head_name = "classifier.6"
+
+    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+        super().__init__()
+        # x: [N, C, 224, 224]
+        self.features = nn.Sequential(
+            *(nn.Conv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 64, 27, 27]
+            *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 192, 13, 13]
+            *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 256, 6, 6]
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Sequential(
+            *(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU()),
+            *(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU()),
+            nn.Linear(4096, num_classes),
+        )
+
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The stages in order: name → modules."""
+        features, classifier = tuple(self.features), tuple(self.classifier)
+        return {
+            "conv1": features[0:3],
+            "conv2": features[3:6],
+            "conv3": features[6:8],
+            "conv4": features[8:10],
+            "conv5": features[10:13],
+            "pool": (self.avgpool,),
+            "fc6": (self.flatten, *classifier[0:3]),
+            "fc7": classifier[3:6],
+            "head": classifier[6:],
+        }
+
+
+class AlexNet2012(Network):
+    """The original: two halves that meet in conv3 and in the dense layers."""
+
+    default_input = 227
+    smallest_input = 67
+    head_name = "fc8"
+
+    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+        super().__init__()
+        # x: [N, C, 227, 227]
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(in_channels, 96, 11, stride=4), nn.ReLU(), LocalResponseNorm(groups=2), nn.MaxPool2d(3, 2)
+        )  # [N, 96, 27, 27]
+        self.conv2 = nn.Sequential(
+            nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), LocalResponseNorm(groups=2), nn.MaxPool2d(3, 2)
+        )  # [N, 256, 13, 13]
+        self.conv3 = nn.Sequential(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU())  # sees both halves
+        self.conv4 = nn.Sequential(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU())
+        self.conv5 = nn.Sequential(
+            nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2)
+        )  # [N, 256, 6, 6]
+        self.pool = nn.AdaptiveAvgPool2d(6)
+        self.fc6 = nn.Sequential(
+            nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Dropout(dropout)
+        )  # [N, 4096]
+        self.fc7 = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(dropout))
+        self.fc8 = nn.Linear(4096, num_classes)
+        self.apply(self.initialise)
+        for layer in (self.conv2[0], self.conv4[0], self.conv5[0], self.fc6[1], self.fc7[0]):
+            nn.init.ones_(cast(Tensor, layer.bias))  # so that their ReLUs begin with positive input (§5)
+
+    def initialise(self, layer: nn.Module) -> None:
+        """Weights from N(0, 0.01²), biases 0 (§5)."""
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+
+
+def alexnet(num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.5) -> AlexNet:
+    """AlexNet in one tower, for 224×224 pictures and any from 63×63 up; dropout before fc6 and fc7."""
+    return AlexNet(num_classes, in_channels, dropout)
+
+
+def alexnet_2012(
+    num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.5
+) -> AlexNet2012:
+    """AlexNet in two halves, for 227×227 pictures and any from 67×67 up; dropout after fc6 and fc7."""
+    return AlexNet2012(num_classes, in_channels, dropout)

@@ -1,0 +1,1 @@
+"""Recipes that ship with eyebright: one TOML file each."""

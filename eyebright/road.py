@@ -1,0 +1,321 @@
+"""The whole main road in one call: pictures and a recipe in, a trained, evaluated, explained classifier out."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from eyebright.classifier import Classifier
+from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.sources import load_data, load_parts
+from eyebright.data.split import Contract, Splits, make_contract
+from eyebright.device import choose_plan
+from eyebright.errors import DataError, RecipeError, RunError
+from eyebright.evaluation.evaluate import Evaluation, evaluate
+from eyebright.inspection.report import write_report
+from eyebright.training.estimate import Estimate, in_words
+from eyebright.training.fit import Fit
+from eyebright.training.progress import Display
+from eyebright.training.recipe import Recipe, load_recipe
+from eyebright.training.run import Run
+from eyebright.training.tensorboard import TensorBoard
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, by Ctrl-C or SIGTERM, and has: its checkpoint is written."""
+
+    def __init__(self, path: Path):
+        super().__init__(f"interrupted; go on with: eyebright train --resume {path}")
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    changes: Iterable[str] = (),
+    root: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Trains, evaluates and reports.
+
+    Args:
+        recipe: a name, a TOML file, or a Recipe.
+        data: SOURCE of the pictures; default: the recipe's own.
+        out: the run's folder; default: ``runs/<recipe>``, with a number where that is taken.
+        seed: of initialisation, order, augmentation and dropout.
+        changes: ``"training.epochs=3"`` and the like.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        workers: threads that prepare batches.
+        tensorboard: whether to write TensorBoard's event files into the run.
+        console: where progress is shown; default: standard error.
+
+    Returns:
+        The run: its folder holds classifier, metrics and report.
+
+    Raises:
+        EyebrightError: what was given will not do.
+
+    Example::
+
+        run = eyebright.train("lenet5-digits", out="runs/first")
+        run.evaluation["top1"]
+    """
+    chosen = load_recipe(recipe, [*changes, *([f"data.source={str(data)!r}"] if data is not None else [])])
+    if not chosen.data.source:
+        raise RecipeError(
+            f"recipe '{chosen.name}' names no data",
+            expected="a source of pictures: a name, a folder of class folders, or an archive",
+            remedy="add --data SOURCE",
+        )
+    path = Path(out) if out is not None else _free_folder(chosen.name)
+    plan = choose_plan(device, chosen.training.number_format)
+    with Display(console or Console(stderr=True)) as screen:
+        run = Run.create(path, chosen, seed, plan)
+        with run.locked():
+            splits = _load(chosen, root)
+            return _travel(run, splits, workers, tensorboard, screen)
+
+
+def resume(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    workers: int | None = None,
+    accept_differences: bool = False,
+    tensorboard: bool = False,
+    console: Console | None = None,
+) -> Run:
+    """Goes on with an interrupted run, exactly where its newest checkpoint is; a finished run is returned as it is.
+
+    Args:
+        path: the run's folder.
+        root: where published sets are.
+        workers: threads that prepare batches.
+        accept_differences: go on although this machine computes differently from the one that the run began on; the
+            result is then not what the uninterrupted run would have given, bit for bit.
+        tensorboard: whether to write TensorBoard's event files into the run.
+        console: where progress is shown; default: standard error.
+
+    Raises:
+        RunError: it is not a run, it is being trained by another process, or this machine computes differently.
+        DataError: the pictures are not those that the run began with.
+    """
+    run = Run.open(path)
+    with Display(console or Console(stderr=True)) as screen, run.locked():
+        if run.finished and run.report_path.exists():
+            screen.say(f"{path} is finished: see {run.report_path}")
+            return run
+        recipe = run.recipe
+        here = choose_plan(run.plan.device, run.plan.number_format)
+        if (differences := here.differences(run.plan)) and not accept_differences:
+            listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
+            raise RunError(
+                f"this machine would go on with {path} differently: {listed}",
+                expected="the same device, threads and torch version as when the run began",
+                remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
+            )
+        return _travel(run, _load(recipe, root), workers, tensorboard, screen)
+
+
+def evaluate_source(
+    classifier_or_run: str | Path,
+    *,
+    data: str | Path | None = None,
+    part: str = "test",
+    root: str | Path | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Evaluates a run or a classifier file on a part of a source.
+
+    Args:
+        classifier_or_run: a run's folder, or a classifier file.
+        data: SOURCE; for a run, default: the data that it was trained on, parted in the same way.
+        part: ``"train"``, ``"val"`` or ``"test"``. A source of one part that is not the run's own is taken whole.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        DataError: the source lacks the part, or has classes that the classifier does not know.
+    """
+    path = Path(classifier_or_run)
+    if not path.is_dir():
+        if data is None:
+            raise DataError(
+                f"no data were named to evaluate {path} on",
+                expected="--data SOURCE; only a run knows the data that it was trained on",
+                remedy="add --data and a name, folder or archive",
+            )
+        return evaluate(Classifier.load(path, device=device), _find_part(load_parts(data, root=root), part, str(data)))
+    run = Run.open(path)
+    classifier = run.classifier(device)
+    own = run.recipe.data
+    if data is not None and str(data) != own.source:
+        return evaluate(classifier, _find_part(load_parts(data, root=root), part, str(data)))
+    splits = _load(run.recipe, root)
+    evaluation = evaluate(classifier, _find_part(splits.parts(), part, own.source))
+    if part == "test":
+        run.write_evaluation(evaluation.as_dict())
+    return evaluation
+
+
+def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:
+    """Evaluates a finished run again and writes its report anew.
+
+    Raises:
+        RunError: it is not a run, or is not finished.
+    """
+    run = Run.open(path)
+    if not run.finished:
+        raise RunError(f"{path} is not finished", expected="a finished run", remedy=f"eyebright train --resume {path}")
+    with Display(Console(stderr=True)) as screen:
+        return _conclude(run, _load(run.recipe, root), screen)
+
+
+def _find_part(parts: Mapping[str, Pictures], part: str, source: str) -> Pictures:
+    """The part of that name; the second of two is the test part; a source of one part is taken whole."""
+    if part in parts:
+        return parts[part]
+    if part == "test" and "val" in parts:
+        return parts["val"]
+    if len(parts) == 1:
+        return parts["train"]
+    raise DataError(
+        f"{source} has no part '{part}'",
+        expected=f"one of {', '.join(parts)}",
+        remedy="choose it with --split",
+    )
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted in a list instead of breaking a step in two; the second one breaks it after all."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may handle signals
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _travel(run: Run, splits: Splits, workers: int | None, tensorboard: bool, screen: Display) -> Run:
+    recipe, seed, plan = run.recipe, run.seed, run.plan
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
+    screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
+    _check_contract(run, splits, screen)
+    reading = sum(len(part) for part in (splits.train, splits.val) if isinstance(part, ImageFiles))
+    if reading:
+        screen.count("reading pictures", reading)
+    fit = Fit(recipe, splits, seed=seed, plan=plan, workers=workers, on_read=screen.tick)
+    if run.restore(fit):
+        screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
+    estimate = _train(run, fit, tensorboard, screen)
+    run.finish(fit, estimate.spent, estimate.first)
+    return _conclude(run, splits, screen)
+
+
+def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display) -> Estimate:
+    estimate = Estimate(fit)
+    board = TensorBoard(run.path / "tensorboard") if tensorboard else None
+    try:
+        with _asked_to_stop() as asked:
+            for report in fit.steps():
+                estimate.take(report)
+                run.record(report, fit)
+                screen.take(report, fit, estimate)
+                if board is not None:
+                    board.take(report)
+                if asked:
+                    run.checkpoint(fit)
+                    raise Interrupted(run.path)
+    finally:
+        if board is not None:
+            board.close()
+    if fit.epoch < fit.recipe.training.epochs:
+        screen.say(f"stopped early: no improvement for {fit.recipe.training.early_stop_epochs} epochs")
+    if estimate.first is not None:
+        screen.say(f"training took {in_words(estimate.spent)}; foretold were {in_words(estimate.first)}")
+    return estimate
+
+
+def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
+    """Opens the test part, writes its figures and the report."""
+    classifier = run.classifier(run.plan.device)
+    started = time.perf_counter()
+    screen.count("evaluating", len(splits.test))
+    evaluation = evaluate(classifier, splits.test)
+    run.write_evaluation(evaluation.as_dict())
+    screen.say(f"test: {evaluation} ({in_words(time.perf_counter() - started)})")
+    write_report(run, classifier, splits.test, evaluation)
+    return run
+
+
+def _load(recipe: Recipe, root: str | Path | None) -> Splits:
+    data = recipe.data
+    return load_data(
+        data.source,
+        root=root,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+    )
+
+
+def _check_contract(run: Run, splits: Splits, screen: Display) -> None:
+    contract = make_contract(splits)
+    if run.has_contract:
+        _check_same_data(run, contract)
+        return
+    notes = []
+    for (first, second), pairs in contract.shared().items():
+        one, other = splits.parts()[first].name(pairs[0][0]), splits.parts()[second].name(pairs[0][1])
+        notes.append(
+            f"{len(pairs)} pictures of the {first} part stand in the {second} part too "
+            f"(for example {one} = {other}): figures on {second} may be too good."
+        )
+    for note in notes:
+        screen.say(f"note: {note}")
+    run.write_environment({"notes": notes})
+    run.write_contract(contract)
+
+
+def _check_same_data(run: Run, contract: Contract) -> None:
+    if run.contract["root_sha256"] != contract.root:
+        raise DataError(
+            f"the pictures of {contract.source} are not those that {run.path} began with",
+            expected=f"the data with SHA-256 {run.contract['root_sha256'][:16]}…",
+            remedy="bring the old pictures back, or start a new run",
+        )
+
+
+def _free_folder(name: str) -> Path:
+    """``runs/<name>``, or the first of ``runs/<name>-2``, ``-3``, … that is not there."""
+    base = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
+    number = 2
+    path = base
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path

@@ -1,0 +1,409 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eyebright.classifier import Classifier
+from eyebright.data.batches import Batch, Loader, keep_in_memory
+from eyebright.data.images import Pictures
+from eyebright.data.prepare import Prepare, channel_statistics
+from eyebright.data.split import Splits
+from eyebright.device import Plan, choose_plan
+from eyebright.errors import DataError, RecipeError, RunError, TrainingDivergedError
+from eyebright.evaluation.evaluate import evaluate
+from eyebright.layers.network import Network
+from eyebright.models.catalog import create_model, find_entry
+from eyebright.random import seeded
+from eyebright.training.average import WeightAverage
+from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.optim import (
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from eyebright.training.recipe import Recipe
+from eyebright.training.schedule import Plateau, learning_rate_factor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One update of the weights.
+
+    Attributes:
+        epoch: counted from 1.
+        step: updates so far, counted from 1.
+        step_in_epoch, steps_per_epoch: where in the epoch this is.
+        loss: mean training loss of the batch.
+        learning_rate: that was used.
+        images: pictures in the batch.
+        seconds: that the step took, loading included.
+    """
+
+    epoch: int
+    step: int
+    step_in_epoch: int
+    steps_per_epoch: int
+    loss: float
+    learning_rate: float
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """One epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        step: updates so far.
+        train_loss, train_accuracy: means over the epoch's training pictures, as they were met: augmented, with dropout,
+            with the weights of that moment.
+        val_loss, val_accuracy: cross-entropy and share of right answers on validation at the epoch's end; None without
+            validation.
+        learning_rate: at the epoch's last step.
+        seconds: of training and validation, what the caller did in between not counted.
+        images_per_second: while training.
+        best: whether these are the best weights so far, told on validation.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    best: bool
+
+    def __str__(self) -> str:
+        validation = "" if self.val_loss is None else f", validation loss {self.val_loss:.4f} {self.val_accuracy:7.2%}"
+        return (
+            f"epoch {self.epoch}: train loss {self.train_loss:.4f} {self.train_accuracy:7.2%}{validation}, "
+            f"{self.images_per_second:.0f} images/s"
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a run needs to go on exactly: tensors by name, and plain values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@dataclass
+class _Best:
+    epoch: int
+    figure: float  # larger is better
+    weights: dict[str, Tensor]
+
+
+class Fit:
+    """Trains one recipe on one data set. Iterating it trains, and yields a `Report` after each epoch.
+
+    Everything is checked when it is made. Leaving the loop early leaves usable weights and nothing running; iterating
+    again goes on. What the caller does between two reports is not counted as training time.
+
+    Args:
+        recipe: what to do.
+        splits: train, validation, test; the test part is not looked at.
+        seed: of initialisation, order, augmentation and dropout.
+        plan: how the arithmetic is carried out; default: chosen for this machine.
+        workers: threads that prepare batches; changes the speed only.
+        on_read: called after each picture that is decoded into memory, for a progress bar.
+
+    Raises:
+        RecipeError: the recipe does not fit the data.
+        DataError: a picture cannot be used.
+        InputSizeError: prepared pictures are too small for the network.
+
+    Example:
+        >>> import eyebright as eb
+        >>> recipe = eb.load_recipe("lenet5-digits", ["training.epochs=2"])
+        >>> fit = eb.Fit(recipe, eb.load_data("digits"), seed=0)
+        >>> [report.epoch for report in fit]
+        [1, 2]
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        *,
+        seed: int = 0,
+        plan: Plan | None = None,
+        workers: int | None = None,
+        on_read: Callable[[], object] | None = None,
+    ):
+        self.recipe, self.seed = recipe, seed
+        self.plan = plan or choose_plan(number_format=recipe.training.number_format)
+        _check_classes(recipe, splits)
+        settings = Prepare.model_validate(recipe.prepare.model_dump(exclude={"statistics"}))
+        train = keep_in_memory(splits.train, settings, on_read=on_read)
+        self.prepare = _with_statistics(settings, train) if recipe.prepare.statistics == "train" else settings
+        self.val = splits.val and keep_in_memory(splits.val, settings, on_read=on_read)
+        self.classes = splits.classes
+
+        self.model = self._create_model()
+        _check_pictures(self.model, self.prepare, train)
+        self.plan.place_model(self.model)
+        self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
+        self.optimizer = make_optimizer(self.model, recipe.training)
+        self.class_weights = class_weights(recipe.training, train.labels, self.classes).to(self.plan.device)
+        self.loss = make_loss(recipe.training, self.class_weights)
+        self.loader = Loader(
+            train, self.prepare, self.plan, recipe.training.batch_size,
+            augment=recipe.augment, shuffle=True, seed=seed, workers=workers,
+        )  # fmt: skip
+
+        self.epoch = 0  # whole epochs done
+        self.step_in_epoch = 0
+        self.step = 0
+        self.plateau = Plateau()
+        self.best: _Best | None = None
+        self._totals = _Totals()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or early stopping has ended the run."""
+        if self.epoch >= self.recipe.training.epochs:
+            return True
+        patience = self.recipe.training.early_stop_epochs
+        return patience is not None and self.best is not None and self.epoch - self.best.epoch >= patience
+
+    def __iter__(self) -> Iterator[Report]:
+        """Trains to the end, yielding a report after each epoch."""
+        for report in self.steps():
+            if isinstance(report, Report):
+                yield report
+
+    def steps(self) -> Iterator[StepReport | Report]:
+        """Trains to the end, yielding a report after each step, and one after each epoch.
+
+        Raises:
+            TrainingDivergedError: the loss is no longer finite. The weights are those before that step.
+        """
+        while not self.finished:
+            with closing(self.loader.batches(self.epoch, self.step_in_epoch)) as batches:
+                started = time.perf_counter()
+                for batch in batches:
+                    loss, learning_rate = self._train_step(batch)
+                    seconds = time.perf_counter() - started
+                    self._totals.seconds += seconds
+                    yield StepReport(
+                        epoch=self.epoch + 1,
+                        step=self.step,
+                        step_in_epoch=self.step_in_epoch,
+                        steps_per_epoch=self.loader.steps,
+                        loss=loss,
+                        learning_rate=learning_rate,
+                        images=len(batch.indices),
+                        seconds=seconds,
+                    )
+                    started = time.perf_counter()
+            yield self._end_epoch()
+
+    def classifier(self) -> Classifier:
+        """The classifier as it stands: with the best weights if the recipe keeps those and there are any."""
+        model = copy.deepcopy(self.average.model if self.average else self.model)
+        if self.best is not None and self.recipe.training.keep == "best":
+            model.load_state_dict(self.best.weights)
+        facts = {"recipe": self.recipe.name, "seed": self.seed, "epochs": self.epoch}
+        return Classifier(model.requires_grad_(True), self.classes, self.prepare, facts, self.plan)
+
+    def state(self) -> State:
+        """Everything that is needed to go on exactly from here."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
+        if self.best is not None:
+            tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
+        values = {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "seed": self.seed,
+            "plateau": vars(self.plateau).copy(),
+            "totals": vars(self._totals).copy(),
+            "average_updates": self.average.updates if self.average else 0,
+            "best": None if self.best is None else {"epoch": self.best.epoch, "figure": self.best.figure},
+        }
+        return State({name: value.detach().cpu().clone() for name, value in tensors.items()}, values)
+
+    def load_state(self, state: State) -> None:
+        """Goes back to a state of a Fit of the same recipe, data and seed.
+
+        Raises:
+            RunError: the state is of another network or seed.
+        """
+        try:
+            if state.values["seed"] != self.seed:
+                raise ValueError(f"it has the seed {state.values['seed']}, this run {self.seed}")
+            self.model.load_state_dict(_with_prefix(state.tensors, "model."))
+            load_optimizer_tensors(self.optimizer, _with_prefix(state.tensors, "optimizer."))
+            if self.average is not None:
+                self.average.model.load_state_dict(_with_prefix(state.tensors, "average."))
+                self.average.updates = state.values["average_updates"]
+            best = state.values["best"]
+            self.best = best and _Best(best["epoch"], best["figure"], _with_prefix(state.tensors, "best."))
+            self.plateau = Plateau(**state.values["plateau"])
+            self._totals = _Totals(**state.values["totals"])
+            self.epoch, self.step = state.values["epoch"], state.values["step"]
+            self.step_in_epoch = state.values["step_in_epoch"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"this state does not belong to recipe '{self.recipe.name}': {str(error).splitlines()[0]}",
+                expected="a state of the same recipe, classes and seed",
+                remedy="resume with the recipe in the run's own folder",
+            ) from error
+
+    def _create_model(self) -> Network:
+        outputs = 1 if self.recipe.training.loss == "binary_cross_entropy" else len(self.classes)
+        size = {}
+        if self.prepare.output_size is not None and "input_size" in find_entry(self.recipe.model.name).options:
+            size = {"input_size": self.prepare.output_size[0]}
+        options = size | {"in_channels": self.prepare.channels} | self.recipe.model.options
+        return create_model(self.recipe.model.name, num_classes=outputs, seed=self.seed, **options)
+
+    def _train_step(self, batch: Batch) -> tuple[float, float]:
+        """One update; returns the batch's mean loss and the learning rate."""
+        training = self.recipe.training
+        self.model.train()
+        weight = self.class_weights[batch.labels].sum()
+        total = torch.zeros((), device=batch.inputs.device)
+        right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
+        with seeded(self.seed, "dropout", self.step):
+            pieces = zip(batch.inputs.chunk(training.accumulate), batch.labels.chunk(training.accumulate), strict=True)
+            for inputs, labels in pieces:
+                with self.plan.arithmetic():
+                    logits = self.model(inputs)
+                logits = logits.float()
+                loss = self.loss(logits, labels)
+                (loss / weight).backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+                right += (_answers(logits) == labels).sum()
+        mean_loss = float(total / weight)
+        if not np.isfinite(mean_loss):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise self._diverged(f"the loss is {mean_loss}", batch.indices)
+        if training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
+        learning_rate = self._learning_rate()
+        set_learning_rate(self.optimizer, learning_rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model)
+        self.step += 1
+        self.step_in_epoch += 1
+        self._totals.add(mean_loss, int(right), len(batch.indices))
+        return mean_loss, learning_rate
+
+    def _learning_rate(self) -> float:
+        middle = self.epoch + (self.step_in_epoch + 0.5) / self.loader.steps
+        factor = learning_rate_factor(self.recipe.training, middle) * self.plateau.factor
+        return self.recipe.training.learning_rate * factor
+
+    def _end_epoch(self) -> Report:
+        started = time.perf_counter()
+        training = self.recipe.training
+        candidate = self.average.model if self.average else self.model
+        if not all(bool(value.isfinite().all()) for value in candidate.state_dict().values()):
+            raise self._diverged("weights are no longer finite numbers", np.arange(0))
+        val_loss, val_accuracy, is_best = None, None, False
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.epoch += 1
+        self.step_in_epoch = 0
+        if self.val is not None:
+            evaluation = evaluate(Classifier(candidate, self.classes, self.prepare, plan=self.plan), self.val)
+            val_loss, val_accuracy = evaluation.loss, evaluation.top1
+            figure = val_accuracy if training.monitor == "val_accuracy" else -val_loss
+            if training.schedule == "plateau":
+                self.plateau.update(figure, training)
+            is_best = self.best is None or figure > self.best.figure
+            if is_best:
+                weights = {name: value.detach().clone() for name, value in candidate.state_dict().items()}
+                self.best = _Best(self.epoch, figure, weights)
+        totals, self._totals = self._totals, _Totals()
+        return Report(
+            epoch=self.epoch,
+            step=self.step,
+            train_loss=totals.loss / totals.images,
+            train_accuracy=totals.right / totals.images,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=learning_rate,
+            seconds=totals.seconds + time.perf_counter() - started,
+            images_per_second=totals.images / totals.seconds,
+            best=is_best,
+        )
+
+    def _diverged(self, what: str, indices: np.ndarray[Any, Any]) -> TrainingDivergedError:
+        names = [self.loader.pictures.name(index) for index in indices[:3].tolist()]
+        pictures = f", in a batch with {', '.join(names)} …" if names else ""
+        return TrainingDivergedError(
+            f"{what} at step {self.step + 1} of epoch {self.epoch + 1}{pictures}",
+            expected="a finite number",
+            remedy="lower training.learning_rate (try a tenth), add training.warmup_epochs or training.clip_norm; "
+            "the last good checkpoint is kept",
+        )
+
+
+@dataclass
+class _Totals:
+    """Sums over the epoch so far."""
+
+    loss: float = 0.0
+    right: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    def add(self, mean_loss: float, right: int, images: int) -> None:
+        self.loss += mean_loss * images
+        self.right += right
+        self.images += images
+
+
+def _answers(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _with_statistics(prepare: Prepare, train: Pictures) -> Prepare:
+    mean, std = channel_statistics(train, prepare)
+    return prepare.model_copy(update={"mean": mean, "std": std})
+
+
+def _check_classes(recipe: Recipe, splits: Splits) -> None:
+    if recipe.training.loss == "binary_cross_entropy" and len(splits.classes) != 2:
+        raise RecipeError(
+            f'loss = "binary_cross_entropy" for {len(splits.classes)} classes',
+            expected="two classes: the network has one output, the logit of the second",
+            remedy='set training.loss = "cross_entropy"',
+        )
+    for name, part in splits.parts().items():
+        if len(part) == 0:
+            raise DataError(f"the {name} part has no pictures", expected="at least one", remedy="check the source")
+
+
+def _check_pictures(model: Network, prepare: Prepare, train: Pictures) -> None:
+    """Meets the network's demands with the first picture's size, before anything slow."""
+    size = prepare.output_size or tuple(prepare.pixels(train.read(0)).shape[:2])
+    model._check_input_size(*size)

@@ -1,0 +1,55 @@
+"""Optimisers, and which parameters decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from eyebright.training.recipe import TrainingSection
+
+
+def make_optimizer(model: nn.Module, training: TrainingSection) -> Optimizer:
+    """The recipe's optimiser over a model's trainable parameters, in two groups: those that decay, and the rest.
+
+    Biases and the scales and shifts of normalisation (everything with one dimension) do not decay unless `decay_all`
+    is set.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decaying = [parameter for parameter in trainable if training.decay_all or parameter.ndim > 1]
+    spared = [parameter for parameter in trainable if not (training.decay_all or parameter.ndim > 1)]
+    groups: list[dict[str, Any]] = [
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((decaying, training.weight_decay), (spared, 0.0))
+        if group
+    ]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=training.learning_rate, momentum=training.momentum, nesterov=training.nesterov, fused=True
+        )
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=training.learning_rate, betas=training.betas, fused=True)
+
+
+def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
+    """Sets the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as flat tensors: ``"<parameter's number>.<what>"`` → tensor."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": torch.as_tensor(value) for i, values in state.items() for key, value in values.items()
+            if value is not None}  # fmt: skip
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

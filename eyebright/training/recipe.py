@@ -1,0 +1,360 @@
+"""A recipe: what is trained on what, how. TOML in, checked, TOML out."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from eyebright.data.augment import Augment
+from eyebright.data.prepare import Prepare
+from eyebright.errors import RecipeError, did_you_mean
+from eyebright.models.catalog import check_options, find_entry
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Epochs = Annotated[int, Field(ge=1)]
+
+ScheduleName = Literal["constant", "step", "multi_step", "cosine", "one_cycle", "linear", "plateau"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+
+# keys that mean something only together with a certain value of another key
+_BELONGS_TO: dict[str, tuple[str, tuple[str, ...]]] = {
+    "step_epochs": ("schedule", ("step",)),
+    "milestones": ("schedule", ("multi_step",)),
+    "factor": ("schedule", ("step", "multi_step", "plateau")),
+    "patience_epochs": ("schedule", ("plateau",)),
+    "momentum": ("optimizer", ("sgd",)),
+    "nesterov": ("optimizer", ("sgd",)),
+    "betas": ("optimizer", ("adam", "adamw")),
+    "label_smoothing": ("loss", ("cross_entropy",)),
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Which pictures, and how they are parted where the source does not say.
+
+    Attributes:
+        source: a name, folder or archive (see `eyebright.load_data`); left empty, it has to be given when training.
+        val_fraction: share of the training part that becomes validation; 0: none, and the last weights are kept.
+        test_fraction: share that becomes the test part where the source has one part only.
+        split_seed: of these cuts; the run's own seed does not move pictures from part to part.
+    """
+
+    source: str = ""
+    val_fraction: Fraction = 0.1
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: int = 0
+
+
+class PrepareSection(Prepare):
+    """Prepare's attributes, and whether mean and std are computed.
+
+    Attributes:
+        statistics: ``"given"``: `mean` and `std` as written; ``"train"``: computed from the training part.
+    """
+
+    statistics: Literal["given", "train"] = "given"
+
+    @model_validator(mode="after")
+    def _given_or_computed(self) -> PrepareSection:
+        if self.statistics == "train" and ((self.mean, self.std) != ((0.0,), (1.0,))):
+            raise ValueError('mean and std are computed with statistics = "train": leave them out')
+        return self
+
+
+class ModelSection(BaseModel):
+    """Which network. Every key beside `name` is an option of its builder."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The builder's options."""
+        return dict(self.model_extra or {})
+
+
+class TrainingSection(_Section):
+    """How it is trained.
+
+    Attributes:
+        epochs: times that every training picture is seen.
+        batch_size: pictures for each update of the weights.
+        optimizer: ``"sgd"``, ``"adam"`` (Kingma and Ba 2015) or ``"adamw"`` (Loshchilov and Hutter 2019).
+        learning_rate: the highest that the schedule reaches.
+        momentum, nesterov: of SGD (Sutskever et al. 2013).
+        betas: of Adam: decay of the averages of gradients and of their squares.
+        weight_decay: pulls weights towards 0; with sgd and adam as a part of the gradient, with adamw beside it.
+        decay_all: whether biases and normalisation decay too.
+        schedule: how the learning rate goes on: ``"step"`` (every `step_epochs`), ``"multi_step"`` (at `milestones`),
+            ``"cosine"`` and ``"linear"`` (to 0), ``"one_cycle"`` (up, then down to 0), ``"plateau"`` (when the
+            monitored figure has not improved for `patience_epochs`), each but the middle three by `factor`.
+        warmup_epochs: over which the learning rate first rises from 0, before any schedule.
+        loss: ``"cross_entropy"``; ``"nll"``: negative log-likelihood on log-softmax, the same number written in two
+            steps; ``"binary_cross_entropy"``: two classes, one output.
+        label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016 §7).
+        class_weights: ``"equal"``; ``"balanced"``: in inverse proportion to the class's pictures; or a number a class.
+        clip_norm: longest gradient, over all parameters; longer ones are shortened to it.
+        ema_decay: of an exponential average of the weights, which is then what is evaluated and kept.
+        accumulate: into how many pieces a batch is cut so that it fits into memory; their gradients add up.
+        monitor: figure on validation by which the best weights are told.
+        keep: which weights are kept in the end; without validation the last ones.
+        early_stop_epochs: stop when the monitored figure has not improved for so many epochs.
+        number_format: of the arithmetic; ``"auto"``: bfloat16 where the hardware multiplies it.
+    """
+
+    epochs: Epochs
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    optimizer: OptimizerName = "sgd"
+    learning_rate: Positive
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    decay_all: bool = False
+    schedule: ScheduleName = "constant"
+    step_epochs: Epochs = 30
+    milestones: tuple[Epochs, ...] = ()
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience_epochs: Epochs = 10
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    loss: Literal["cross_entropy", "nll", "binary_cross_entropy"] = "cross_entropy"
+    label_smoothing: Fraction = 0.0
+    class_weights: Literal["equal", "balanced"] | tuple[Positive, ...] = "equal"
+    clip_norm: Positive | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    keep: Literal["best", "last"] = "best"
+    early_stop_epochs: Epochs | None = None
+    number_format: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainingSection:
+        for key, (other, values) in _BELONGS_TO.items():
+            given, default = getattr(self, key), type(self).model_fields[key].default
+            if given != default and getattr(self, other) not in values:
+                raise ValueError(f'{key} means nothing with {other} = "{getattr(self, other)}": leave it out')
+        if self.schedule == "multi_step" and not self.milestones:
+            raise ValueError('schedule = "multi_step" needs milestones = [epoch, epoch, …]')
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must ascend")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs:g} must be fewer than epochs = {self.epochs}")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate = {self.accumulate} pieces of a batch of {self.batch_size} pictures")
+        return self
+
+
+class Recipe(_Section):
+    """What is trained on what, how.
+
+    Attributes:
+        name: what a person calls it.
+        about: one line that says what it is.
+        data, prepare, augment, model, training: its sections.
+    """
+
+    name: str = "unnamed"
+    about: str = ""
+    data: DataSection = DataSection()
+    prepare: PrepareSection = PrepareSection()
+    augment: Augment = Augment()
+    model: ModelSection
+    training: TrainingSection
+
+    @model_validator(mode="after")
+    def _crop_has_a_size(self) -> Recipe:
+        if self.augment.random_crop and self.prepare.crop is None:
+            raise ValueError("random_crop takes its size from crop in [prepare]: set it")
+        if self.augment.padding and not self.augment.random_crop:
+            raise ValueError("padding means nothing without random_crop = true")
+        return self
+
+    def to_toml(self) -> str:
+        """The whole recipe, defaults included, as TOML that `load_recipe` reads back to an equal one."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def __str__(self) -> str:
+        return self.to_toml()
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    """Checks plain values and makes a recipe of them.
+
+    Raises:
+        RecipeError: an unknown key (names the nearest known one), a value out of range, parts that do not fit.
+        ModelError: `[model]` does not fit the network's builder.
+    """
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _as_recipe_error(error, str(values.get("name", "")) or "recipe") from None
+    find_entry(recipe.model.name)
+    check_options(recipe.model.name, recipe.model.options)
+    return recipe
+
+
+def load_recipe(source: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:
+    """A recipe by name or from a file, with changes.
+
+    Args:
+        source: the name of a recipe that ships with eyebright, or a path to a TOML file. It may say
+            ``extends = "other"``: a name, or a path relative to it; its own keys then stand above the other's.
+        changes: ``"training.epochs=3"`` and the like; the value is TOML, or else text.
+
+    Raises:
+        RecipeError: no such recipe, or it is not right.
+
+    >>> load_recipe("lenet5-digits", ["training.epochs=3"]).training.epochs
+    3
+    """
+    if isinstance(source, Recipe):
+        values = source.model_dump(mode="json", exclude_none=True)
+    else:
+        values = _read(_find(str(source), Path()), ())
+    for change in changes:
+        _change(values, change)
+    return make_recipe(values)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship with eyebright."""
+    folder = resources.files("eyebright.recipes")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def read_recipe_text(name: str) -> str:
+    """The text of a recipe that ships with eyebright, comments included.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
+    return _find(name, Path()).read_text(encoding="utf-8")
+
+
+def _find(source: str, beside: Path) -> Traversable | Path:
+    path = beside / source
+    if source.endswith(".toml") or path.is_file():
+        if path.is_file():
+            return path
+        raise RecipeError(
+            f"there is no recipe file {path}",
+            expected="a TOML file",
+            remedy="check the path, or see the names that `eyebright recipes` lists",
+        )
+    if source in list_recipes():
+        return resources.files("eyebright.recipes") / f"{source}.toml"
+    raise RecipeError(
+        f"unknown recipe '{source}'",
+        expected="the path of a .toml file, or a name that `eyebright recipes` lists",
+        remedy=did_you_mean(source, list_recipes()) or "see `eyebright recipes`",
+    )
+
+
+def _read(file: Traversable | Path, above: tuple[str, ...]) -> dict[str, Any]:
+    if str(file) in above:
+        raise RecipeError(
+            f"recipes extend each other in a circle: {' → '.join([*above, str(file)])}",
+            expected="a recipe at the end that extends none",
+            remedy="take one `extends` out",
+        )
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(
+            f"cannot read the recipe {file}: {error}",
+            expected="a TOML file, as `eyebright recipes lenet5-digits` prints one",
+            remedy="correct it at the place named",
+        ) from error
+    values.setdefault("name", file.name.removesuffix(".toml"))
+    if "extends" not in values:
+        return values
+    beside = file.parent if isinstance(file, Path) else Path()
+    base = _read(_find(str(values.pop("extends")), beside), (*above, str(file)))
+    return _merge(base, values)
+
+
+def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise RecipeError(
+            f"cannot understand the change '{change}'",
+            expected="section.key=value, for example training.epochs=3",
+            remedy="write the section's name, a dot, the key, an equals sign and the value",
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    target = values.setdefault(section, {})
+    if not isinstance(target, dict):
+        raise RecipeError(
+            f"'{section}' in the change '{change}' is not a section",
+            expected=f"one of {', '.join(_sections())}",
+            remedy="write section.key=value",
+        )
+    target[name] = value
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    fields = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    return {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def _as_recipe_error(error: ValidationError, name: str) -> RecipeError:
+    """The first thing that is wrong, in words."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if not _is_type_tag(part))
+    if first["type"] == "extra_forbidden":
+        section, _, key = place.rpartition(".")
+        known = list(_sections()[section].model_fields) if section in _sections() else list(Recipe.model_fields)
+        return RecipeError(
+            f"unknown key '{key}'" + (f" in [{section}]" if section else "") + f" of recipe '{name}'",
+            expected=f"one of {', '.join(known)}",
+            remedy=did_you_mean(key, known) or "take it out",
+        )
+    if first["type"] == "missing":
+        return RecipeError(
+            f"'{place}' is missing in recipe '{name}'",
+            expected="the sections [model] with name, [training] with epochs and learning_rate",
+            remedy="add it, or begin with a recipe that `eyebright recipes` lists",
+        )
+    message = str(first["msg"]).removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict | BaseModel) else f" = {first['input']!r}"
+    return RecipeError(
+        f"recipe '{name}': {place or 'its sections'}{given} will not do",
+        expected=message[0].lower() + message[1:],
+        remedy="correct the value",
+    )
+
+
+def _is_type_tag(part: int | str) -> bool:
+    """Pydantic names the members of a union in an error's place; a reader has no use for that."""
+    return isinstance(part, str) and (part in ("int", "float", "str") or "[" in part)
+
+
+SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)

@@ -1,0 +1,127 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from eyebright.models.alexnet import alexnet, alexnet_2012
+
+
+@pytest.fixture(scope="module")
+def original():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return alexnet_2012(num_classes=10).eval()
+
+
+@pytest.mark.parametrize("stage", ["conv2", "conv4", "conv5"])
+def test_halves_do_not_see_each_other(original, stage):
+    before, changed = other_half_changed(original, stage)
+    channels = before.shape[1] // 2
+    assert torch.equal(before[:, :channels], changed[:, :channels])
+    assert not torch.equal(before[:, channels:], changed[:, channels:])
+
+
+def test_conv3_sees_both_halves(original):
+    before, changed = other_half_changed(original, "conv3")
+    channels = before.shape[1] // 2
+    assert not torch.equal(before[:, :channels], changed[:, :channels])
+    assert not torch.equal(before[:, channels:], changed[:, channels:])
+
+
+def test_response_norm_of_conv1_stays_within_each_half(original):
+    norm, x = original.conv1[2], torch.rand(1, 96, 5, 5)
+    x[:, 44:52] = 1000.0  # loud neighbours on both sides of the border
+    alone = norm(torch.cat([x[:, :48], torch.zeros(1, 48, 5, 5)], dim=1))
+    assert torch.equal(norm(x)[:, :48], alone[:, :48])
+
+
+def other_half_changed(model, stage):
+    """The stage's output for an input, and for the same with the second half of its channels changed."""
+    (module,) = model.stages()[stage]
+    in_channels = module[0].in_channels
+    x = torch.rand(1, in_channels, 27, 27) * 50
+    y = x.clone()
+    y[:, in_channels // 2 :] += 20
+    with torch.no_grad():
+        return module(x), module(y)
+
+
+def test_halves_are_two_small_towers(original):
+    """The slow twin: conv1 and conv2 of each half as a network of its own."""
+    x = torch.randn(2, 3, 99, 99) * 50
+    with torch.no_grad():
+        together = original.forward_stages(x)["conv2"]
+        for half in (0, 1):
+            conv1, conv2 = original.conv1[0], original.conv2[0]
+            kernels1, kernels2 = slice(48 * half, 48 * half + 48), slice(128 * half, 128 * half + 128)
+            y = nn.functional.conv2d(x, conv1.weight[kernels1], conv1.bias[kernels1], stride=4).relu()
+            y = nn.functional.max_pool2d(nn.functional.local_response_norm(y, 5, 5e-4, 0.75, 2.0), 3, 2)
+            y = nn.functional.conv2d(y, conv2.weight[kernels2], conv2.bias[kernels2], padding=2).relu()
+            y = nn.functional.max_pool2d(nn.functional.local_response_norm(y, 5, 5e-4, 0.75, 2.0), 3, 2)
+            torch.testing.assert_close(together[:, kernels2], y, rtol=1e-4, atol=1e-5)
+
+
+def test_order_is_convolution_relu_norm_pool(original):
+    for stage in (original.conv1, original.conv2):
+        assert [type(layer).__name__ for layer in stage] == ["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d"]
+        assert (stage[2].size, stage[2].k, stage[2].alpha, stage[2].beta) == (5, 2.0, 1e-4, 0.75)
+
+
+def test_first_weights_of_the_paper(original):
+    ones = {"conv2.0", "conv4.0", "conv5.0", "fc6.1", "fc7.0"}
+    for name, layer in original.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.weight.std().item() == pytest.approx(0.01, rel=0.03), name
+            assert (layer.bias == (1 if name in ones else 0)).all(), name
+
+
+def test_new_head_starts_as_the_paper_says(original):
+    changed = copy.deepcopy(original)
+    changed.replace_head(100)
+    assert changed.head.weight.std().item() == pytest.approx(0.01, rel=0.03)
+    assert (changed.head.bias == 0).all()
+
+
+@pytest.mark.parametrize(("builder", "size"), [(alexnet, 224), (alexnet_2012, 227)])
+def test_adaptive_pool_changes_nothing_at_the_size_of_the_paper(builder, size):
+    with torch.device("meta"):
+        outputs = builder().forward_stages(torch.empty(1, 3, size, size))
+    assert outputs["conv5"].shape == outputs["pool"].shape == (1, 256, 6, 6)
+    x = torch.randn(1, 256, 6, 6)
+    assert torch.equal(nn.AdaptiveAvgPool2d(6)(x), x)
+
+
+def test_shapes_of_the_paper():
+    with torch.device("meta"):
+        model = alexnet_2012()
+        assert model.conv1[0](torch.empty(1, 3, 227, 227)).shape == (1, 96, 55, 55)
+        outputs = model.forward_stages(torch.empty(1, 3, 227, 227))
+    shapes = {name: tuple(output.shape[1:]) for name, output in outputs.items()}
+    assert shapes == {
+        "conv1": (96, 27, 27),
+        "conv2": (256, 13, 13),
+        "conv3": (384, 13, 13),
+        "conv4": (384, 13, 13),
+        "conv5": (256, 6, 6),
+        "pool": (256, 6, 6),
+        "fc6": (4096,),
+        "fc7": (4096,),
+        "head": (1000,),
+    }
+
+
+@pytest.mark.parametrize(("builder", "parameters"), [(alexnet, 57_044_810), (alexnet_2012, 56_909_194)])
+def test_ten_classes(builder, parameters):
+    with torch.device("meta"):
+        model = builder(num_classes=10)
+        changed = builder()
+        changed.replace_head(10)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in changed.parameters()) == parameters
+
+
+@pytest.mark.parametrize("builder", [alexnet, alexnet_2012])
+def test_dropout_is_an_option(builder):
+    with torch.device("meta"):
+        model = builder(dropout=0.25)
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]

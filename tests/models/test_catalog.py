@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from eyebright.errors import ModelError
+from eyebright.layers.network import Network
+from eyebright.models.catalog import CATALOG, check_options, create_model, find_entry, list_models
+
+
+def test_names():
+    assert list_models() == list(CATALOG)
+    assert all(entry.name == name for name, entry in CATALOG.items())
+    assert set(CATALOG) == set(json.loads(Path(__file__).with_name("truth.json").read_text()))
+
+
+@pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.name)
+def test_entry(entry):
+    with torch.device("meta"):
+        model = entry.builder()
+    assert issubclass(entry.network, Network)
+    assert type(model) is entry.network
+    assert (model.default_input, model.in_channels) == (entry.default_input, entry.in_channels)
+    assert list(entry.options)[:2] == ["num_classes", "in_channels"]
+    assert entry.builder.__doc__
+    assert entry.summary.endswith(".")
+    assert (entry.year is None) == (entry.paper is None)
+    assert check_options(entry.name, entry.options) == entry.options
+
+
+def test_unknown_name():
+    with pytest.raises(ModelError) as error:
+        find_entry("alexnt")
+    assert "there is no network 'alexnt'" in error.value.problem
+    assert error.value.remedy == "did you mean 'alexnet'?"
+    with pytest.raises(ModelError, match="choose one of these names"):
+        create_model("???")
+
+
+def test_unknown_option():
+    with pytest.raises(ModelError) as error:
+        check_options("lenet5", {"nonlinearty": "tanh"})
+    assert error.value.problem == "lenet5 has no option 'nonlinearty'"
+    assert error.value.expected == "one of num_classes, in_channels, nonlinearity"
+    assert error.value.remedy == "did you mean 'nonlinearity'?"
+    with pytest.raises(ModelError, match="leave 'zzz' out"):
+        check_options("lenet5", {"zzz": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("lenet5", {"nonlinearity": "gelu"}, "nonlinearity to be 'tanh' or 'relu'"),
+        ("alexnet", {"dropout": 1.0}, "dropout to be less than 1"),
+        ("alexnet", {"dropout": -0.1}, "dropout to be greater than or equal to 0"),
+        ("alexnet", {"dropout": float("nan")}, "dropout to be"),
+        ("alexnet", {"dropout": "0.5"}, "dropout to be a valid number"),
+        ("alexnet", {"num_classes": True}, "num_classes to be a valid integer"),
+        ("alexnet", {"num_classes": 2.5}, "num_classes to be a valid integer"),
+        ("alexnet", {"num_classes": 0}, "num_classes to be greater than 0"),
+        ("alexnet", {"in_channels": torch.tensor(3)}, "in_channels to be plain data"),
+        ("cnn_recitation", {"input_size": 6}, "input_size to be greater than or equal to 7"),
+        ("resnet20_cifar", {"initialisation": "Xavier"}, "initialisation to be 'he' or 'xavier'"),
+    ],
+)
+def test_wrong_value(name, options, expected):
+    ((option, value),) = options.items()
+    with pytest.raises(ModelError) as error:
+        check_options(name, options)
+    assert error.value.problem == f"{name} was given {option} = {value!r}"
+    assert expected in error.value.expected
+    assert error.value.remedy.endswith(f"or leave it out for {CATALOG[name].options[option]!r}")
+
+
+def test_options_are_completed():
+    checked = check_options("alexnet", {"dropout": 0})
+    assert checked == {"num_classes": 1000, "in_channels": 3, "dropout": 0.0}
+    assert isinstance(checked["dropout"], float)
+
+
+def test_model_remembers_how_it_was_built():
+    model = create_model("lenet5", num_classes=3, nonlinearity="relu")
+    assert model.model_name == "lenet5"
+    assert model.model_options == {"num_classes": 3, "in_channels": 1, "nonlinearity": "relu"}
+    model.replace_head(7)
+    assert model.model_options["num_classes"] == 7
+
+
+def test_global_generator_is_untouched_with_a_seed_and_used_without():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    create_model("lenet5", seed=0)
+    assert torch.equal(before, torch.get_rng_state())
+    create_model("lenet5")
+    assert not torch.equal(before, torch.get_rng_state())
+
+
+def test_smallest_recitation():
+    model = create_model("cnn_recitation", input_size=7)
+    assert model(torch.zeros(1, 3, 7, 7)).shape == (1, 2)

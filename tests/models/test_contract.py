@@ -1,0 +1,207 @@
+"""What every network of the catalog keeps to."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+
+from eyebright.errors import InputSizeError, ModelError
+from eyebright.inspection.summary import summarise
+from eyebright.models.catalog import create_model, list_models
+
+TRUTH = json.loads(Path(__file__).with_name("truth.json").read_text())
+ONE_OF_EACH_KIND = [name for name in list_models() if "_cifar" not in name or "20" in name or name == "cnn_cifar"]
+
+
+@pytest.fixture(scope="module", params=list_models())
+def model(request):
+    """A network with weights, in evaluation mode; what changes it works on a copy."""
+    return create_model(request.param, seed=0).eval()
+
+
+@pytest.fixture(params=list_models())
+def shadow(request):
+    """A network without weights."""
+    with torch.device("meta"):
+        return create_model(request.param).eval()
+
+
+def pictures(model, height=None, width=None, count=2):
+    height = height or model.default_input
+    shape = (count, model.in_channels, height, width or height)
+    if next(model.parameters()).is_meta:
+        return torch.empty(shape, device="meta")
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_parameters(shadow):
+    assert sum(parameter.numel() for parameter in shadow.parameters()) == TRUTH[shadow.model_name]["parameters"]
+
+
+def test_state_dict_keys(shadow):
+    truth = TRUTH[shadow.model_name]
+    truth = TRUTH[truth["shapes_of"]] if "shapes_of" in truth else truth
+    if "shapes" not in truth:
+        pytest.skip("no published state dict")
+    assert {key: list(value.shape) for key, value in shadow.state_dict().items()} == truth["shapes"]
+
+
+def test_multiply_adds(shadow):
+    truth, found = TRUTH[shadow.model_name], summarise(shadow).multiply_adds
+    if "mmac" in truth:  # published, in millions, to one decimal
+        assert found / 1e6 == pytest.approx(truth["mmac"], rel=1e-3, abs=0.05)
+    else:
+        assert found == truth["multiply_adds"]
+
+
+def test_stages_hold_every_parameter_once(shadow):
+    stages = shadow.stages()
+    held = [p for modules in stages.values() for module in modules for p in module.parameters()]
+    assert len(held) == len(set(held))
+    assert set(held) == set(shadow.parameters())
+    assert list(stages)[-1] == "head"
+    assert stages["head"][-1] is shadow.head
+
+
+def test_smallest_input(shadow):
+    smallest = shadow.smallest_input
+    assert shadow(pictures(shadow, smallest)).shape == (2, shadow.num_classes)
+    wrong = [(smallest - 1, smallest), (smallest, smallest - 1)]
+    if shadow.fixed_input:
+        wrong += [(smallest + 1, smallest)]
+    else:
+        assert shadow(pictures(shadow, smallest + 9, smallest + 2)).shape == (2, shadow.num_classes)
+    for height, width in wrong:
+        for forward in (shadow, shadow.forward_stages):
+            with pytest.raises(
+                InputSizeError, match=f"{shadow.model_name}.*{height}×{width}.*\n.*{smallest}×{smallest}"
+            ):
+                forward(torch.empty(2, shadow.in_channels, height, width, device="meta"))
+
+
+def test_below_smallest_input_a_map_would_be_empty(shadow, monkeypatch):
+    if shadow.fixed_input:
+        pytest.skip("takes one size only")
+    monkeypatch.setattr(type(shadow), "_check_input_size", lambda *_: None)
+    with pytest.raises(RuntimeError):
+        shadow(torch.empty(2, shadow.in_channels, *[shadow.smallest_input - 1] * 2, device="meta"))
+
+
+def test_rebuild(shadow):
+    with torch.device("meta"):
+        again = create_model(shadow.model_name, **json.loads(json.dumps(shadow.model_options)))
+        other = create_model(shadow.model_name, num_classes=7, in_channels=4)
+    assert str(again) == str(shadow)
+    assert (other.num_classes, other.in_channels) == (7, 4)
+    assert other(pictures(other)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+def test_compiles_as_one_graph(name):
+    torch.compiler.reset()  # all networks share the code of `forward`, and there is a limit to how often it is traced
+    with torch.device("meta"):
+        model = create_model(name).eval()
+        assert torch.compile(model, backend="eager", fullgraph=True)(pictures(model)).shape == (2, model.num_classes)
+    torch.compiler.reset()
+
+
+def test_forward_stages_end_in_forward(model):
+    x = pictures(model)
+    with torch.no_grad():
+        outputs = model.forward_stages(x)
+        assert list(outputs) == list(model.stages())
+        assert torch.equal(outputs["head"], model(x))
+
+
+def test_smallest_input_is_finite(model):
+    with torch.no_grad():
+        assert model(pictures(model, model.smallest_input)).isfinite().all()
+
+
+def test_channels_last(model):
+    x = pictures(model)
+    with torch.no_grad():
+        expected = model(x)
+        model.to(memory_format=torch.channels_last)
+        found = model(x.contiguous(memory_format=torch.channels_last))
+        model.to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def test_gradient_reaches_every_parameter(model):
+    torch.manual_seed(0)
+    x = pictures(model)
+    model.train()
+    buffers = copy.deepcopy(dict(model.named_buffers()))
+    F.cross_entropy(model(x), torch.tensor([0, 1])).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.count_nonzero()]
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    assert not without
+
+
+def test_state_dict_round_trip(model):
+    stored = safetensors.torch.save(model.state_dict())
+    again = create_model(model.model_name, seed=1, **model.model_options)
+    again.load_state_dict(safetensors.torch.load(stored))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+
+
+def test_same_seed_same_weights(model):
+    before = torch.get_rng_state()
+    again = create_model(model.model_name, seed=0)
+    other = create_model(model.model_name, seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    assert not torch.equal(model.head.weight, other.head.weight)
+
+
+def test_replace_head(model):
+    changed = copy.deepcopy(model)
+    changed.replace_head(3)
+    assert (changed.num_classes, changed.model_options["num_classes"]) == (3, 3)
+    assert changed(pictures(changed)).shape == (2, 3)
+    assert list(changed.state_dict()) == list(model.state_dict())
+    assert model.model_options["num_classes"] == model.num_classes != 3
+    assert changed.stages()["head"][-1] is changed.head
+    with pytest.raises(ModelError, match=r"a head of 0 classes\n.*at least 1"):
+        changed.replace_head(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_learns_32_random_pictures_by_heart(name):
+    """Without dropout, in training mode, on small pictures; minutes in all on two cores.
+
+    The two AlexNets keep all their weights but see pictures of their smallest size, where a step costs about as much as
+    the optimiser's update. The original's first weights are made for pixels on the scale 0…255, so it is given such.
+    """
+    if name == "plain110_cifar":
+        pytest.skip("it does not train: that is what the plain networks are there to show")
+    with torch.device("meta"):
+        shadow = create_model(name)
+    options = {"dropout": 0.0} if name.startswith(("alexnet", "cnn_cifar", "cnn_mnist")) else {}
+    options |= {"input_size": 32} if name == "cnn_recitation" else {}
+    model = create_model(name, num_classes=10, seed=0, **options)
+    size = max(shadow.smallest_input, 16) if not shadow.fixed_input else model.default_input
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(32, model.in_channels, size, size, generator=generator) * (64 if name == "alexnet_2012" else 1)
+    labels = torch.randint(10, (32,), generator=generator)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4 if name.startswith("alexnet") else 1e-3)
+    for _ in range(300):
+        logits = model(x)
+        loss = F.cross_entropy(logits, labels)
+        if loss < 0.1 and torch.equal(logits.argmax(1), labels):
+            return
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    pytest.fail(f"loss {loss:.3f} after 300 steps")

@@ -1,0 +1,263 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from eyebright.data.images import Images
+from eyebright.data.split import Splits, make_splits
+from eyebright.device import choose_plan
+from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
+from eyebright.evaluation.evaluate import evaluate
+from eyebright.training.fit import Fit, Report, StepReport
+from eyebright.training.recipe import make_recipe
+
+
+def pictures(count=96, classes=3, side=32, channels=1, seed=0):
+    """Classes that a network can learn: a bright bar in another third of the picture."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    pixels = random.integers(0, 80, (count, side, side, channels), dtype=np.uint8)
+    for picture, label in zip(pixels, labels, strict=True):
+        picture[label * side // classes : (label + 1) * side // classes] += 120
+    return Images(pixels, labels.astype(np.int64), tuple("abcdef"[:classes]))
+
+
+def splits(**options):
+    return make_splits({"train": pictures(**options), "test": pictures(24, seed=1, **options)}, val_fraction=0.25)
+
+
+def recipe(model=None, prepare=None, augment=None, **training):
+    return make_recipe(
+        {
+            "prepare": {"channels": 1, "mean": [0.5], "std": [0.5]} | (prepare or {}),
+            "augment": augment or {},
+            "model": {"name": "lenet5"} | (model or {}),
+            "training": {"epochs": 2, "learning_rate": 2e-3, "batch_size": 16, "optimizer": "adam"} | training,
+        }
+    )
+
+
+def weights_of(fit):
+    return {name: value.clone() for name, value in fit.model.state_dict().items()}
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_it_learns_and_reports():
+    fit = Fit(recipe(epochs=6), splits())
+    reports = list(fit)
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert reports[-1].val_accuracy == 1.0
+    assert reports[-1].train_loss < 0.3 < reports[0].train_loss
+    assert [report.step for report in reports] == [5, 10, 15, 20, 25, 30]  # 72 pictures in batches of 16
+    assert evaluate(fit.classifier(), splits().test).top1 == 1.0
+
+
+def test_the_reported_train_figures_are_means_over_pictures():
+    fit = Fit(recipe(epochs=1), splits())
+    reports = list(fit.steps())
+    steps = [report for report in reports if isinstance(report, StepReport)]
+    epoch = reports[-1]
+    assert isinstance(epoch, Report)
+    assert [step.images for step in steps] == [16, 16, 16, 16, 8]
+    assert epoch.train_loss == pytest.approx(sum(step.loss * step.images for step in steps) / 72)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another():
+    one, two, other = (Fit(recipe(augment={"rotation": 10}), splits(), seed=seed) for seed in (3, 3, 4))
+    reports = [[(r.train_loss, r.val_loss) for r in fit] for fit in (one, two, other)]
+    assert reports[0] == reports[1]
+    assert_equal(weights_of(one), weights_of(two))
+    assert reports[0] != reports[2]
+
+
+def test_the_global_generator_is_not_touched():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    list(Fit(recipe(epochs=1), splits()))
+    assert torch.equal(torch.rand(3), expected)
+
+
+VARIANTS = {
+    "sgd_plateau": {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "plateau", "patience_epochs": 1},
+    "nesterov_multi_step": {
+        "optimizer": "sgd", "nesterov": True, "schedule": "multi_step", "milestones": [1], "learning_rate": 0.05,
+    },
+    "adam_one_cycle": {"schedule": "one_cycle"},
+    "adamw_average_clip": {"optimizer": "adamw", "weight_decay": 0.1, "ema_decay": 0.9, "clip_norm": 0.5},
+    "accumulate_smoothing": {"accumulate": 3, "label_smoothing": 0.1, "class_weights": "balanced"},
+    "bfloat16": {"number_format": "bfloat16"},
+    "last": {"keep": "last", "warmup_epochs": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [2, 5, 8])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_is_bit_equal(variant, stop):
+    settings = recipe(augment={"rotation": 5}, model={"name": "cnn_mnist"}, epochs=3, **VARIANTS[variant])
+    straight = Fit(settings, splits(), seed=1)
+    reports = [report for report in straight.steps() if isinstance(report, Report)]
+
+    broken = Fit(settings, splits(), seed=1)
+    for report in broken.steps():
+        if report.step == stop:
+            break
+    resumed = Fit(settings, splits(), seed=1)
+    resumed.load_state(broken.state())
+    again = [report for report in resumed.steps() if isinstance(report, Report)]
+
+    def timeless(report):
+        return replace(report, seconds=0.0, images_per_second=0.0)
+
+    assert [timeless(r) for r in again] == [timeless(r) for r in reports[-len(again) :]]
+    assert_equal(weights_of(straight), weights_of(resumed))
+    assert_equal(straight.state().tensors, resumed.state().tensors)
+    assert_equal(straight.classifier().model.state_dict(), resumed.classifier().model.state_dict())
+
+
+def test_leaving_early_leaves_usable_weights_and_no_threads():
+    before = threading.active_count()
+    fit = Fit(recipe(epochs=50), splits(), workers=2)
+    for report in fit.steps():
+        if report.step == 3:
+            break
+    assert threading.active_count() == before
+    assert evaluate(fit.classifier(), splits().test).count == 24
+    assert next(iter(fit)).epoch == 1  # and it goes on
+
+
+def test_what_the_caller_does_is_not_training_time():
+    import time
+
+    fit = Fit(recipe(epochs=1), splits())
+    for report in fit.steps():
+        if isinstance(report, StepReport):
+            time.sleep(0.2)
+    assert report.seconds < 5 * 0.2
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
+    whole, pieces = (Fit(recipe(accumulate=n, optimizer="sgd", learning_rate=0.1), splits()) for n in (1, 4))
+    for fit in (whole, pieces):
+        next(fit.steps())
+    for one, other in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_weights_are_kept_and_the_last_ones_if_asked():
+    # a rate that ruins the weights in the second half: the best are those of the first
+    settings = {"epochs": 4, "optimizer": "sgd", "schedule": "constant"}
+    fit = Fit(recipe(**settings), splits())
+    snapshots = []
+    for report in fit:
+        snapshots.append((report.best, weights_of(fit)))
+        with torch.no_grad():
+            if report.epoch == 2:
+                for parameter in fit.model.parameters():
+                    parameter.mul_(-3)
+    best = [weights for is_best, weights in snapshots if is_best][-1]
+    assert_equal(fit.classifier().model.state_dict(), best)
+    kept_last = Fit(recipe(keep="last", **settings), splits())
+    list(kept_last)
+    assert_equal(kept_last.classifier().model.state_dict(), weights_of(kept_last))
+
+
+def test_without_validation_nothing_is_chosen():
+    parts = {"train": pictures(), "test": pictures(24, seed=1)}
+    fit = Fit(recipe(), make_splits(parts, val_fraction=0))
+    reports = list(fit)
+    assert [(r.val_loss, r.val_accuracy, r.best) for r in reports] == [(None, None, False)] * 2
+    assert_equal(fit.classifier().model.state_dict(), weights_of(fit))
+
+
+def test_early_stopping_ends_the_run():
+    fit = Fit(recipe(epochs=50, early_stop_epochs=2, learning_rate=1e-9), splits())
+    assert len(list(fit)) == 3
+    assert fit.finished
+
+
+def test_the_average_is_what_is_evaluated_and_kept():
+    fit = Fit(recipe(ema_decay=0.99, keep="last"), splits())
+    list(fit)
+    assert_equal(fit.classifier().model.state_dict(), fit.average.model.state_dict())
+    assert not torch.equal(fit.average.model.head.weight, fit.model.head.weight)
+
+
+def test_gradient_clipping_bounds_the_step():
+    settings = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1.0, "epochs": 1}
+    fit = Fit(recipe(clip_norm=0.01, **settings), splits())
+    before = torch.cat([p.detach().clone().flatten() for p in fit.model.parameters()])
+    next(fit.steps())
+    after = torch.cat([p.detach().flatten() for p in fit.model.parameters()])
+    assert float((after - before).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_one_sigmoid_output_learns_two_classes():
+    fit = Fit(recipe(epochs=5, loss="binary_cross_entropy"), splits(classes=2))
+    assert fit.model.head.out_features == 1
+    reports = list(fit)
+    assert reports[-1].val_accuracy == 1.0
+    evaluation = evaluate(fit.classifier(), splits(classes=2).test)
+    assert evaluation.top1 == 1.0
+    assert evaluation.probabilities.sum(axis=1) == pytest.approx(np.ones(24))
+
+
+def test_computed_statistics_are_those_of_the_training_part():
+    data = splits()
+    fit = Fit(recipe(prepare={"statistics": "train", "mean": [0], "std": [1]}), data)
+    unit = data.train.pixels / 255
+    assert fit.prepare.mean == pytest.approx((unit.mean(),), abs=1e-6)
+    assert fit.prepare.std == pytest.approx((unit.std(),), abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_pictures():
+    settings = recipe(model={"nonlinearity": "relu"}, optimizer="sgd", learning_rate=1e30, epochs=5)
+    fit = Fit(settings, splits())
+    with pytest.raises(TrainingDivergedError, match=r"(?s)step \d+ of epoch \d.*picture \d+.*learning_rate"):
+        list(fit)
+
+
+def test_infinite_weights_never_reach_a_report():
+    fit = Fit(recipe(), splits())
+    with pytest.raises(TrainingDivergedError, match="weights are no longer finite"):
+        for report in fit.steps():
+            assert isinstance(report, StepReport)
+            if report.step_in_epoch == report.steps_per_epoch:
+                with torch.no_grad():
+                    fit.model.head.bias[0] = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "error", "says"),
+    [
+        (recipe(loss="binary_cross_entropy"), splits(), RecipeError, "for 3 classes"),
+        (recipe(prepare={"resize": [30, 30]}), splits(), InputSizeError, "exactly 32×32"),
+        (recipe(model={"name": "alexnet"}), splits(), InputSizeError, "at least 63×63"),
+        (recipe(class_weights=[1, 2]), splits(), RecipeError, "2 numbers"),
+        (recipe(), Splits(pictures(), None, pictures(0)), DataError, "test part has no pictures"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(settings, data, error, says):
+    with pytest.raises(error, match=says):
+        Fit(settings, data)
+
+
+def test_a_state_of_another_run_is_refused():
+    state = Fit(recipe(), splits(), seed=1).state()
+    with pytest.raises(RunError, match="seed 1, this run 2"):
+        Fit(recipe(), splits(), seed=2).load_state(state)
+    with pytest.raises(RunError, match="does not belong"):
+        Fit(recipe(model={"name": "cnn_mnist"}), splits(), seed=1).load_state(state)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_it_learns_too():
+    fit = Fit(recipe(epochs=6), splits(), plan=choose_plan("cuda"))
+    assert list(fit)[-1].val_accuracy == 1.0

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from eyebright.errors import RecipeError
+from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.recipe import TrainingSection
+
+LABELS = np.array([0, 0, 0, 1, 2, 2])
+CLASSES = ("a", "b", "c")
+
+
+def training(**values):
+    return TrainingSection(epochs=2, learning_rate=0.1, **values)
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_cross_entropy_sums_to_torchs_mean(logits):
+    loss = make_loss(training(label_smoothing=0.1), torch.ones(3, dtype=torch.float64))
+    labels = torch.from_numpy(LABELS)
+    expected = functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    assert loss(logits, labels) / 6 == pytest.approx(float(expected))
+
+
+def test_nll_on_log_softmax_is_cross_entropy(logits):
+    weights, labels = torch.ones(3, dtype=torch.float64), torch.from_numpy(LABELS)
+    one = make_loss(training(loss="nll"), weights)(logits, labels)
+    other = make_loss(training(), weights)(logits, labels)
+    assert float(one) == pytest.approx(float(other))
+
+
+def test_one_sigmoid_output_is_two_softmax_outputs(logits):
+    weights, labels = torch.tensor([0.5, 2.0], dtype=torch.float64), torch.from_numpy(LABELS).clamp(max=1)
+    single = logits[:, :1]
+    both = torch.cat([torch.zeros_like(single), single], dim=1)
+    one = make_loss(training(loss="binary_cross_entropy"), weights)(single, labels)
+    other = make_loss(training(), weights)(both, labels)
+    assert float(one) == pytest.approx(float(other))
+
+
+def test_balanced_weights_give_every_class_the_same_say():
+    weights = class_weights(training(class_weights="balanced"), LABELS, CLASSES)
+    assert (weights.numpy() * np.bincount(LABELS)).tolist() == pytest.approx([2.0, 2.0, 2.0])
+
+
+def test_given_weights_keep_their_proportions_and_a_mean_of_one():
+    weights = class_weights(training(class_weights=(1, 2, 3)), LABELS, CLASSES).numpy()
+    assert weights[LABELS].mean() == pytest.approx(1)
+    assert (weights / weights[0]).tolist() == pytest.approx([1, 2, 3])
+
+
+def test_a_wrong_number_of_weights_is_refused():
+    with pytest.raises(RecipeError, match="class_weights has 2 numbers"):
+        class_weights(training(class_weights=(1, 2)), LABELS, CLASSES)
