@@ -178,16 +178,16 @@ class Classifier:
         """
         path = Path(path)
         tensors, header = read_safetensors(path, "eyebright.classifier", FORMAT_VERSION)
+        del header["format_version"]
+        plan = choose_plan(device)
         try:
             model = create_model(header.pop("model"), **header.pop("options"))
+            model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
             prepare = Prepare.model_validate(header.pop("prepare"))
-            classes = tuple(header.pop("classes"))
-            weights = {name.removeprefix("model."): value for name, value in tensors.items()}
-            model.load_state_dict(weights)
+            return cls(model, tuple(header.pop("classes")), prepare, header, plan)
         except (KeyError, TypeError, RuntimeError, ValidationError, EyebrightError) as error:
-            raise not_a(path, "classifier", f"its parts do not fit together: {str(error).splitlines()[0]}") from error
-        header.pop("format_version")
-        return cls(model, classes, prepare, header, choose_plan(device))
+            reason = str(error).splitlines()[0]
+            raise not_a(path, "classifier", f"its parts do not fit together: {reason}") from error
 
 
 def two_logits(logits: Tensor) -> Tensor:

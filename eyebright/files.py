@@ -69,9 +69,17 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], kind: str, header:
         OutputError: it cannot be written; what stood at `path` is untouched.
     """
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    header = header | {"sha256": _checksum(whole, header)}
+    header = json.loads(json.dumps(header))  # as it will be read: keys become text
+    header |= {"sha256": _checksum(whole, header)}
     metadata = {kind: json.dumps(header, ensure_ascii=False)}
-    write_atomically(path, lambda temporary: save_file(whole, temporary, metadata))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(whole, temporary, metadata)
+        except SafetensorError as error:  # a full disk, as safetensors says it
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
 
 
 def read_safetensors(path: Path, kind: str, newest_version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,7 +95,7 @@ def read_safetensors(path: Path, kind: str, newest_version: int) -> tuple[dict[s
         header = json.loads(_read_header(path)["__metadata__"][kind])
         version = header["format_version"]
         checksum = header.pop("sha256")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise not_a(path, what, _why_not(path)) from error
     if not isinstance(version, int) or version > newest_version:
         raise StoredFileError(
@@ -152,7 +160,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _why_not(path: Path) -> str:
     try:
-        start = path.open("rb").read(8)
+        with path.open("rb") as file:
+            start = file.read(8)
     except OSError as error:
         return error.strerror or str(error)
     if start[:1] == b"\x80" or start[:2] == b"PK":

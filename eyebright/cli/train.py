@@ -48,23 +48,27 @@ def command(
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
     from eyebright import road
 
-    if resume is not None:
-        run = road.resume(
-            resume, root=root, workers=workers, accept_differences=accept_differences, tensorboard=tensorboard
-        )
-    else:
-        assert recipe is not None
-        run = road.train(
-            recipe,
-            data=data,
-            out=out,
-            seed=seed,
-            changes=set_ or (),
-            root=root,
-            device=device,
-            workers=workers,
-            tensorboard=tensorboard,
-        )
+    try:
+        if resume is not None:
+            run = road.resume(
+                resume, root=root, workers=workers, accept_differences=accept_differences, tensorboard=tensorboard
+            )
+        else:
+            assert recipe is not None
+            run = road.train(
+                recipe,
+                data=data,
+                out=out,
+                seed=seed,
+                changes=set_ or (),
+                root=root,
+                device=device,
+                workers=workers,
+                tensorboard=tensorboard,
+            )
+    except road.Interrupted as interrupt:
+        typer.echo(str(interrupt), err=True)
+        raise typer.Exit(130) from None
     if json:
         print_json({"run": str(run.path), "report": str(run.report_path), "evaluation": run.evaluation})
     else:

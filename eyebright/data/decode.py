@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from eyebright.errors import PictureError
 
@@ -60,7 +60,8 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> N
             if width * height > MAX_PIXELS:
                 raise _unreadable(name, f"{width}×{height} pixels are more than {MAX_PIXELS:,}")
             if at_least is not None:
-                picture.draft(None, (at_least[1], at_least[0]))
+                height, width = reversed(at_least) if _lies_on_its_side(picture) else at_least
+                picture.draft(None, (width, height))
             upright = ImageOps.exif_transpose(picture)
             return to_channels(upright)
     except PictureError:
@@ -76,17 +77,21 @@ def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16 bits: 65535 is white
         deep = np.asarray(picture).astype(np.float64)
         return np.rint(deep.clip(0, 65535) / 257).astype(np.uint8)[..., None]
-    if picture.mode in ("1", "L"):
-        return np.array(picture.convert("L"))[..., None]
     if picture.has_transparency_data:
         on_white = Image.new("RGBA", picture.size, "white")
         on_white.alpha_composite(picture.convert("RGBA"))
         picture = on_white
+    if picture.mode in ("1", "L"):
+        return np.array(picture.convert("L"))[..., None]
     return np.array(picture.convert("RGB"))
 
 
+def _lies_on_its_side(picture: Image.Image) -> bool:
+    return picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+
+
 def _looks_like(data: bytes) -> str:
-    if data[:2] == b"\x80\x04" or data[:2] == b"\x80\x02":
+    if data[0] == 0x80 and data[1:2] <= b"\x05":  # the protocols 2 to 5
         return "it looks like a Python pickle"
     sample = data[:512]
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample):

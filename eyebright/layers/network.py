@@ -58,7 +58,7 @@ class Network(nn.Module):
         Raises:
             InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
         """
-        self._check_input_size(*x.shape[-2:])
+        self.check_input_size(*x.shape[-2:])
         outputs = {}
         for name, modules in self.stages().items():
             for module in modules:
@@ -72,7 +72,7 @@ class Network(nn.Module):
         Raises:
             InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
         """
-        self._check_input_size(*x.shape[-2:])
+        self.check_input_size(*x.shape[-2:])
         for modules in self.stages().values():  # as forward_stages, but no stage's output is kept in memory
             for module in modules:
                 x = module(x)
@@ -113,11 +113,12 @@ class Network(nn.Module):
         setattr(self.get_submodule(parent_name), child_name, new.train(old.training))
         self.model_options = {**self.model_options, "num_classes": num_classes}
 
-    @property
-    def _name(self) -> str:
-        return self.model_name or type(self).__name__
+    def check_input_size(self, height: int, width: int) -> None:
+        """Says whether the network can take pictures of this size, in pixels, before anything is computed.
 
-    def _check_input_size(self, height: int, width: int) -> None:
+        Raises:
+            InputSizeError: they are smaller than `smallest_input`, or not of the one size it takes.
+        """
         if self.fixed_input and (height, width) != (self.default_input, self.default_input):
             raise InputSizeError(
                 f"{self._name} was given pictures of {height}×{width} pixels",
@@ -130,3 +131,7 @@ class Network(nn.Module):
                 expected=f"at least {self.smallest_input}×{self.smallest_input}: below that a feature map is empty",
                 remedy=f"scale the pictures up with `resize = [{self.smallest_input}, {self.smallest_input}]` or more",
             )
+
+    @property
+    def _name(self) -> str:
+        return self.model_name or type(self).__name__

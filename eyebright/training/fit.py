@@ -406,4 +406,4 @@ def _check_classes(recipe: Recipe, splits: Splits) -> None:
 def _check_pictures(model: Network, prepare: Prepare, train: Pictures) -> None:
     """Meets the network's demands with the first picture's size, before anything slow."""
     size = prepare.output_size or tuple(prepare.pixels(train.read(0)).shape[:2])
-    model._check_input_size(*size)
+    model.check_input_size(*size)

@@ -47,9 +47,16 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave."""
+    """Puts back what `optimizer_tensors` gave.
+
+    A tensor of its parameter's shape gets its parameter's layout in memory: fused updates walk through both side by
+    side, and a file knows nothing of channels-last.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = tensor
+        parameter = parameters[int(number)]
+        alike = tensor.shape == parameter.shape
+        state.setdefault(int(number), {})[key] = torch.empty_like(parameter).copy_(tensor) if alike else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -86,7 +86,7 @@ def test_smallest_input(shadow):
 def test_below_smallest_input_a_map_would_be_empty(shadow, monkeypatch):
     if shadow.fixed_input:
         pytest.skip("takes one size only")
-    monkeypatch.setattr(type(shadow), "_check_input_size", lambda *_: None)
+    monkeypatch.setattr(type(shadow), "check_input_size", lambda *_: None)
     with pytest.raises(RuntimeError):
         shadow(torch.empty(2, shadow.in_channels, *[shadow.smallest_input - 1] * 2, device="meta"))
 

@@ -12,11 +12,12 @@ def training(**values):
 
 def net():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3))
+    return model.to(memory_format=torch.channels_last)
 
 
 def train(model, optimizer, steps):
-    inputs = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    inputs = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(1))
     for _ in range(steps):
         model(inputs).square().sum().backward()
         optimizer.step()
@@ -60,7 +61,10 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(settings):
     first = make_optimizer(broken, section)
     train(broken, first, 3)
     second = make_optimizer(broken, section)
-    load_optimizer_tensors(second, {name: value.clone() for name, value in optimizer_tensors(first).items()})
+    stored = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in optimizer_tensors(first).items()
+    }
+    load_optimizer_tensors(second, stored)
     train(broken, second, 3)
     for one, other in zip(straight.state_dict().values(), broken.state_dict().values(), strict=True):
         assert torch.equal(one, other)

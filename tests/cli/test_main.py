@@ -1,0 +1,251 @@
+import csv
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eyebright.errors import EyebrightError
+from eyebright.training.recipe import list_recipes
+
+
+def eyebright(*arguments, cwd=None):
+    command = [sys.executable, "-m", "eyebright.cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, check=False, env=os.environ | {"COLUMNS": "200"}
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "run"
+    done = eyebright("train", "lenet5-digits", "--out", path, "--set", "training.epochs=2", "--seed", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["evaluation"]["count"] == 360
+    assert Path(answer["report"]).exists()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small right folder of two classes, to be spoilt by a test."""
+    random = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = random.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.jpg")
+    return tmp_path / "data"
+
+
+def test_help_names_every_command():
+    done = eyebright("--help")
+    assert done.returncode == 0
+    for command in ("train", "evaluate", "predict", "models", "data", "recipes", "report"):
+        assert command in done.stdout
+
+
+def test_version():
+    assert eyebright("--version").stdout == "eyebright 0.1.0\n"
+
+
+def test_evaluate_prints_one_json_object_with_the_promised_keys(run):
+    done = eyebright("evaluate", run, "--split", "val", "--json")
+    figures = json.loads(done.stdout)
+    assert {"top1", "top1_interval", "top5", "loss", "count", "classes", "confusion", "per_class"} <= figures.keys()
+    assert figures["count"] == 144
+    assert np.trace(figures["confusion"]) / 144 == pytest.approx(figures["top1"])
+    low, high = figures["top1_interval"]
+    assert 0 <= low < figures["top1"] < high <= 1
+
+
+def test_evaluate_prints_a_table(run):
+    done = eyebright("evaluate", run, "--split", "val")
+    assert "top-1" in done.stdout
+    assert "recall" in done.stdout
+
+
+def test_predict_as_table_json_and_csv(run, tmp_path):
+    (tmp_path / "loose").mkdir()
+    for index in range(2):
+        Image.new("L", (8, 8), 60 * index).save(tmp_path / "loose" / f"{index}.png")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(tmp_path / "loose" / "0.png", "inside/0.png")
+    places = (tmp_path / "loose", tmp_path / "loose" / "1.png", tmp_path / "more.zip")
+    answers = json.loads(eyebright("predict", run, *places, "--json", "--top", 3).stdout)
+    assert [Path(answer["picture"]).name for answer in answers] == ["0.png", "1.png", "1.png", "0.png"]
+    assert answers[1]["top"] == answers[2]["top"]
+    assert answers[0]["top"] == answers[3]["top"]
+    assert len(answers[0]["top"]) == 3
+    rows = list(csv.DictReader(io.StringIO(eyebright("predict", run, *places, "--format", "csv", "--top", 2).stdout)))
+    assert [row["class_1"] for row in rows] == [answer["top"][0]["class"] for answer in answers]
+    assert list(rows[0]) == ["picture", "class_1", "probability_1", "class_2", "probability_2"]
+    table = eyebright("predict", run, *places).stdout
+    assert "1.png" in table
+    assert "%" in table
+
+
+def test_a_finished_run_says_so_and_exits_0(run):
+    done = eyebright("train", "--resume", run)
+    assert (done.returncode, "is finished" in done.stderr) == (0, True)
+
+
+def test_models_counts_lecture_2s_parameters():
+    assert "57,044,810" in eyebright("models", "alexnet", "--classes", 10).stdout
+    assert json.loads(eyebright("models", "alexnet", "--classes", 10, "--json").stdout)["parameters"] == 57_044_810
+
+
+def test_models_lists_all():
+    from eyebright.models.catalog import list_models
+
+    listed = [row["name"] for row in json.loads(eyebright("models", "--json").stdout)]
+    assert listed == list_models()
+    assert "plain56_cifar" in eyebright("models").stdout
+
+
+def test_recipes_are_listed_and_printed(tmp_path):
+    listed = eyebright("recipes").stdout
+    assert all(name in listed for name in list_recipes())
+    text = eyebright("recipes", "resnet32-cifar10").stdout
+    assert 'extends = "resnet20-cifar10"' in text
+    (tmp_path / "mine.toml").write_text(eyebright("recipes", "lenet5-digits").stdout)
+    whole = eyebright("recipes", "resnet32-cifar10", "--full").stdout
+    assert "milestones" in whole
+
+
+def test_data_counts_and_draws(folder, tmp_path):
+    counts = json.loads(eyebright("data", folder, "--json").stdout)["counts"]
+    assert {part: sum(classes.values()) for part, classes in counts.items()} == {"train": 17, "val": 2, "test": 5}
+    assert eyebright("data", folder, "--figure", tmp_path / "samples.png").returncode == 0
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.size[0] > 300
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def spoil_picture(content):
+    def spoil(folder):
+        (folder / "cats" / "3.jpg").write_bytes(content)
+
+    return spoil
+
+
+class Trap:
+    """Its pickle would create a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+TRAIN = ["train", "cnn-binary-224", "--data", "{data}", "--out", "{out}", "--set", "prepare.resize=[32,32]"]
+
+# what is spoilt, how it is asked for, and what the error has to say
+BAD_INPUT = {
+    "unknown recipe": (None, ["train", "lenet5-digit"], "did you mean 'lenet5-digits'?"),
+    "unknown recipe key": (None, ["train", "lenet5-digits", "--set", "training.epoch=3"], "did you mean 'epochs'?"),
+    "value out of range": (
+        None,
+        ["train", "lenet5-digits", "--set", "training.epochs=0"],
+        "greater than or equal to 1",
+    ),
+    "missing folder": (None, ["train", "cnn-binary-224", "--data", "{data}/nowhere"], "there is no data at"),
+    "empty class": (lambda folder: (folder / "birds").mkdir(), TRAIN, "the class 'birds'"),
+    "one class only": (lambda folder: __import__("shutil").rmtree(folder / "dogs"), TRAIN, "one class only: cats"),
+    "too small pictures": (
+        None,
+        [*TRAIN, "--set", "model.name=alexnet", "--set", "training.loss=nll"],
+        "at least 63×63",
+    ),
+    "truncated JPEG": (lambda folder: truncate(folder / "cats" / "3.jpg"), TRAIN, "cats/3.jpg"),
+    "text named .jpg": (spoil_picture(b"not a picture"), TRAIN, "it looks like text: 'not a picture'"),
+    "empty file": (spoil_picture(b""), TRAIN, "the file is empty"),
+    "pictures of another channel count": (None, ["train", "lenet5-digits", "--set", "prepare.channels=2"], "channels"),
+    "unknown network": (None, ["train", "lenet5-digits", "--set", "model.name=lenet6"], "did you mean 'lenet5'?"),
+    "unknown option of a network": (
+        None,
+        ["train", "lenet5-digits", "--set", "model.droput=0.5"],
+        "no option 'droput'",
+    ),
+    "no such device": (None, ["train", "lenet5-digits", "--device", "cuda:99"], "is not on this machine"),
+    "not a run": (None, ["train", "--resume", "{data}"], "is not a run"),
+    "nothing to predict": (None, ["predict", "{data}", "{data}/nowhere.png"], "there is nothing at"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_input_exits_1_with_a_clear_error(kind, folder, tmp_path):
+    spoil, arguments, says = BAD_INPUT[kind]
+    if spoil is not None:
+        spoil(folder)
+    out = tmp_path / "run"
+    arguments = [argument.format(data=folder, out=out) for argument in arguments]
+    if arguments[0] == "train" and "--out" not in arguments and "--resume" not in arguments:
+        arguments += ["--out", str(out)]
+    done = eyebright(*arguments)
+    assert_clear_error(done, says)
+    assert not (out / "classifier.safetensors").exists()
+
+
+def assert_clear_error(done, says):
+    assert done.returncode == 1, done.stderr
+    error = done.stderr[done.stderr.index("error: ") :]
+    assert says in error
+    assert "\n  expected: " in error
+    assert "\n  to do: " in error
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_archive_is_refused(tmp_path, folder):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for path in folder.rglob("*.jpg"):
+            archive.write(path, path.relative_to(folder))
+    truncate(tmp_path / "data.zip")
+    done = eyebright("train", "cnn-binary-224", "--data", tmp_path / "data.zip", "--out", tmp_path / "run")
+    assert_clear_error(done, "refused the archive")
+
+
+def test_a_pickle_named_safetensors_is_never_opened(tmp_path, folder):
+    trap = tmp_path / "sprung"
+    (tmp_path / "c.safetensors").write_bytes(pickle.dumps(Trap(trap)))
+    done = eyebright("predict", tmp_path / "c.safetensors", folder / "cats" / "1.jpg")
+    assert_clear_error(done, "a Python pickle")
+    assert not trap.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")  # even root cannot make a folder inside a file
+    done = eyebright("train", "lenet5-digits", "--out", tmp_path / "file" / "run")
+    assert_clear_error(done, "cannot write")
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "lenet5-digits", "--resume", "x"], ["trian"], ["predict"]])
+def test_wrong_usage_exits_2(arguments):
+    done = eyebright(*arguments)
+    assert done.returncode == 2
+    assert "Usage" in done.stderr
+
+
+def test_a_root_error_is_printed_whole(monkeypatch, capsys):
+    from eyebright.cli import main
+
+    def fail():
+        raise EyebrightError("a", expected="b", remedy="c")
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: a\n  expected: b\n  to do: c\n"

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eyebright.classifier import ROWS, Classifier
+from eyebright.data.prepare import Prepare
+from eyebright.errors import DataError, InputSizeError, PictureError, StoredFileError
+from eyebright.files import write_safetensors
+from eyebright.models.catalog import create_model, list_models
+
+CLASSES = ("cat", "dog", "frog")
+
+
+def make_classifier(name="cnn_cifar", **prepare):
+    return Classifier(create_model(name, num_classes=3, seed=0), CLASSES, Prepare(**prepare))
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def test_saved_and_loaded_it_answers_bit_for_bit_the_same(tmp_path, picture):
+    classifier = make_classifier(resize=(36, 36), crop=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
+    classifier.facts = {"licence": "CC0", "metrics": {"top1": 0.5}}
+    classifier.save(tmp_path / "c.safetensors")
+    loaded = Classifier.load(tmp_path / "c.safetensors")
+    assert (loaded.classes, loaded.prepare, loaded.facts) == (CLASSES, classifier.prepare, classifier.facts)
+    assert loaded(picture).probabilities == classifier(picture).probabilities
+
+
+def test_a_prediction_names_its_best_classes(picture):
+    prediction = make_classifier(resize=(32, 32))(picture)
+    top = prediction.top(2)
+    assert [share for _, share in top] == sorted(prediction.probabilities, reverse=True)[:2]
+    assert prediction.best == top[0][0]
+    assert sum(prediction.probabilities) == pytest.approx(1)
+    assert prediction.best in str(prediction)
+
+
+def test_paths_arrays_and_pil_images_are_the_same_picture(tmp_path, picture):
+    classifier = make_classifier(resize=(32, 32))
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    answers = classifier([tmp_path / "p.png", str(tmp_path / "p.png"), picture, Image.fromarray(picture)])
+    assert len({answer.probabilities for answer in answers}) == 1
+
+
+def test_pictures_of_different_shapes_go_in_together(picture):
+    classifier = make_classifier(resize=32)  # the aspect is kept, so the network sees different shapes
+    tall, grey = picture.transpose(1, 0, 2).copy(), picture[..., 0]
+    together = classifier([picture, tall, grey, picture])
+    assert together[0].probabilities == together[3].probabilities
+    assert together[1].probabilities == classifier(tall).probabilities
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if "alexnet" not in name and "110" not in name])
+def test_a_pictures_logits_do_not_depend_on_its_neighbours(name):
+    model = create_model(name, num_classes=2, seed=0)
+    classifier = Classifier(model, ("a", "b"), Prepare(channels=model.in_channels))
+    side = model.default_input if model.fixed_input or name == "cnn_recitation" else max(32, model.smallest_input)
+    inputs = torch.randn(2 * ROWS + 3, model.in_channels, side, side, generator=torch.Generator().manual_seed(0))
+    whole = classifier.logits(inputs)
+    for index in (0, 1, ROWS, 2 * ROWS + 2):
+        assert torch.equal(classifier.logits(inputs[index : index + 1])[0], whole[index])
+
+
+def test_one_output_stands_for_two_classes(picture):
+    model = create_model("cnn_cifar", num_classes=1, seed=0)
+    classifier = Classifier(model, ("ant", "bee"), Prepare(resize=(32, 32)))
+    raw = model(classifier.prepare(picture)).detach()
+    shares = classifier(picture).probabilities
+    assert shares[1] == pytest.approx(float(torch.sigmoid(raw)), abs=1e-6)
+
+
+def test_wrong_arrays_and_sizes_are_said(picture):
+    classifier = make_classifier("lenet5", channels=1)
+    with pytest.raises(DataError, match="array of float64"):
+        classifier(picture / 255)
+    with pytest.raises(InputSizeError, match="exactly 32×32"):
+        classifier(picture)
+    with pytest.raises(PictureError, match="No such file"):
+        classifier("nowhere.png")
+
+
+def test_outputs_must_fit_the_classes():
+    with pytest.raises(DataError, match="10 outputs for 3 classes"):
+        Classifier(create_model("lenet5"), CLASSES, Prepare(channels=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": "resnet9000"}, "no network"),
+        ({"options": {"num_classes": 4}}, "size mismatch|Error"),
+        ({"classes": ["a", "b"]}, "outputs for 2 classes|parts do not fit"),
+        ({"prepare": {"sharpen": True}}, "sharpen|validation error"),
+        ({"format_version": 99}, "format version 99"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, change, says):
+    classifier = make_classifier()
+    header = {
+        "format_version": 1,
+        "model": "cnn_cifar",
+        "options": classifier.model.model_options,
+        "classes": list(CLASSES),
+        "prepare": {},
+    } | change
+    tensors = {f"model.{name}": value for name, value in classifier.model.state_dict().items()}
+    write_safetensors(tmp_path / "c.safetensors", tensors, "eyebright.classifier", header)
+    with pytest.raises(StoredFileError, match=says):
+        Classifier.load(tmp_path / "c.safetensors")

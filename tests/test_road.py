@@ -1,0 +1,234 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from eyebright import road
+from eyebright.errors import DataError, RecipeError, RunError
+from eyebright.training.run import Run
+
+QUICK = ["training.epochs=3"]
+
+
+@pytest.fixture
+def quiet():
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("road") / "run"
+    return road.train("lenet5-digits", out=path, changes=QUICK, console=Console(quiet=True))
+
+
+@pytest.fixture
+def two_classes(tmp_path):
+    """Photographs of two classes, of all sizes: dark and bright ones."""
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 30), ("bright", 200)):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for index in range(30):
+            height, width = random.integers(20, 60, 2)
+            pixels = random.integers(level, level + 40, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.{'png' if index % 2 else 'jpg'}")
+    return tmp_path / "pictures"
+
+
+def test_a_run_leaves_everything_behind(finished):
+    names = {path.name for path in finished.path.iterdir()} - {".lock"}
+    assert names == {
+        "recipe.toml", "split.json", "split.npz", "environment.json", "metrics.jsonl", "steps.jsonl", "checkpoints",
+        "classifier.safetensors", "evaluation.json", "report.html",
+    }  # fmt: skip
+    assert finished.finished
+    assert finished.evaluation["count"] == 360
+    assert finished.evaluation["test_opened"] == 1
+    assert finished.evaluation["top1"] > 0.8
+    environment = finished.environment
+    assert environment["training_seconds"] > 0
+    assert environment["estimated_seconds"] > 0
+
+
+def test_the_report_shows_what_was_measured_and_needs_nothing_else(finished):
+    report = finished.report_path.read_text()
+    assert f"{finished.evaluation['top1']:.1%}" in report
+    assert finished.contract["root_sha256"] in report
+    assert "61,706 parameters" in report
+    assert "<svg" in report
+    assert "data:image/png;base64," in report
+    for outside in ("http-equiv", "src=\"http", "href=\"http", "<script", "@import"):
+        assert outside not in report.replace('xlink:href="#', "")
+
+
+def test_names_from_the_data_are_text_in_the_report(tmp_path, two_classes, quiet):
+    (two_classes / "dark").rename(two_classes / "<b>dark&")
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    assert "<b>dark&" not in run.report_path.read_text()
+    assert "&lt;b&gt;dark&amp;" in run.report_path.read_text()
+
+
+SMALL = ["prepare.resize=[32,32]", "training.epochs=8", "training.batch_size=8", "training.learning_rate=0.003"]
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "cross_entropy"])
+def test_a_folder_of_photographs_becomes_a_classifier(tmp_path, two_classes, quiet, loss):
+    changes = [*SMALL, f"training.loss={loss}"]
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=changes, console=quiet)
+    assert run.evaluation["classes"] == ["bright", "dark"]
+    assert run.evaluation["top1"] == 1.0
+    assert run.classifier()(two_classes / "dark" / "3.png").best == "dark"
+
+
+def test_evaluating_a_run_gives_its_figures_again_and_counts_the_opening(finished):
+    before = finished.evaluation
+    evaluation = road.evaluate_source(finished.path)
+    assert evaluation.as_dict()["confusion"] == before["confusion"]
+    assert evaluation.top1 == before["top1"]
+    assert Run.open(finished.path).evaluation["test_opened"] == before["test_opened"] + 1
+
+
+def test_validation_and_train_are_there_too_and_open_nothing(finished):
+    before = finished.evaluation["test_opened"]
+    assert road.evaluate_source(finished.path, part="val").count == 144
+    assert road.evaluate_source(finished.path, part="train").count == 1293
+    assert Run.open(finished.path).evaluation["test_opened"] == before
+
+
+def test_a_classifier_file_is_evaluated_on_named_data_only(finished):
+    assert road.evaluate_source(finished.classifier_path, data="digits").count == 360
+    with pytest.raises(DataError, match="no data were named"):
+        road.evaluate_source(finished.classifier_path)
+    with pytest.raises(DataError, match="no part 'val'"):
+        road.evaluate_source(finished.classifier_path, data="digits", part="val")
+
+
+def test_a_source_of_one_part_is_evaluated_whole(finished, tmp_path):
+    for name in "01":
+        (tmp_path / "more" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 100).save(tmp_path / "more" / name / "x.png")
+    with pytest.warns(UserWarning, match="no pictures of 2"):
+        assert road.evaluate_source(finished.classifier_path, data=tmp_path / "more").count == 2
+
+
+def test_the_test_part_chooses_nothing(tmp_path, quiet, monkeypatch):
+    """Shuffling the test labels changes no weight: training never looks at them."""
+    straight = road.train("lenet5-digits", out=tmp_path / "a", changes=QUICK, console=quiet)
+    load = road.load_data
+
+    def shuffled(*args, **options):
+        splits = load(*args, **options)
+        splits.test.labels[:] = np.random.default_rng(0).permutation(splits.test.labels)
+        return splits
+
+    monkeypatch.setattr(road, "load_data", shuffled)
+    other = road.train("lenet5-digits", out=tmp_path / "b", changes=QUICK, console=quiet)
+    one, two = (run.classifier().model.state_dict() for run in (straight, other))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert other.evaluation["top1"] < 0.3 < straight.evaluation["top1"]
+
+
+def test_a_finished_run_is_not_trained_again(finished, quiet):
+    before = (finished.path / "metrics.jsonl").read_bytes()
+    assert road.resume(finished.path, console=quiet).finished
+    assert (finished.path / "metrics.jsonl").read_bytes() == before
+
+
+LONGER = ["training.epochs=12", 'training.keep="best"', "training.weight_decay=0.001"]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The run that nobody stops, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("straight") / "run"
+    yield road.train("lenet5-digits", out=path, changes=LONGER, console=Console(quiet=True))
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_is_resumed_bit_for_bit(tmp_path, quiet, straight, how):
+    options = [option for change in LONGER for option in ("--set", change)]
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "eyebright.cli.main", "train", "lenet5-digits", "--out", str(out), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        while len(Run(out).metrics()) < 3:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    if how is not signal.SIGKILL:
+        assert process.returncode == 130
+        assert f"eyebright train --resume {out}" in said
+    assert not Run(out).finished
+
+    resumed = road.resume(out, console=quiet)
+    one, two = (run.classifier().model.state_dict() for run in (resumed, straight))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+    def timeless(run):
+        return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in run.metrics()]
+
+    assert timeless(resumed) == timeless(straight)
+    assert resumed.steps() == straight.steps()
+    assert {**resumed.evaluation, "test_opened": 0} == {**straight.evaluation, "test_opened": 0}
+
+
+def test_resuming_on_another_machine_asks_first(tmp_path, quiet):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
+    environment = run.environment
+    del environment["finished"]
+    (run.path / "environment.json").unlink()
+    run.write_environment(environment | {"plan": environment["plan"] | {"threads": 96}})
+    with pytest.raises(RunError, match=r"(?s)threads \d+ \(was 96\).*--accept-differences"):
+        road.resume(run.path, console=quiet)
+    assert road.resume(run.path, accept_differences=True, console=quiet).finished
+
+
+def test_changed_data_are_noticed_at_resume(tmp_path, two_classes, quiet):
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    environment = run.environment
+    del environment["finished"]
+    (run.path / "environment.json").unlink()
+    run.write_environment(environment)
+    Image.new("RGB", (30, 30), "red").save(two_classes / "dark" / "0.jpg")
+    with pytest.raises(DataError, match="not those that"):
+        road.resume(run.path, console=quiet)
+
+
+def test_the_same_picture_in_two_parts_is_said_in_the_report(tmp_path, two_classes, quiet):
+    first = (two_classes / "dark" / "1.png").read_bytes()
+    for index in range(3, 30, 2):
+        (two_classes / "dark" / f"{index}.png").write_bytes(first)
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    assert "stand in the test part too" in run.report_path.read_text()
+
+
+def test_runs_without_a_name_get_free_folders(tmp_path, quiet, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [road.train("lenet5-digits", changes=["training.epochs=1"], console=quiet).path for _ in range(2)]
+    assert [str(path) for path in paths] == ["runs/lenet5-digits", "runs/lenet5-digits-2"]
+
+
+def test_a_recipe_without_data_asks_for_them(tmp_path, quiet):
+    with pytest.raises(RecipeError, match="names no data"):
+        road.train("cnn-binary-224", out=tmp_path / "run", console=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_report_can_be_written_anew(finished):
+    text = finished.report_path.read_text()
+    finished.report_path.unlink()
+    assert road.report(finished.path).report_path.exists()
+    assert len(finished.report_path.read_text()) == pytest.approx(len(text), rel=0.05)
