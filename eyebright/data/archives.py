@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
 import hashlib
+import lzma
 import os
-import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 import platformdirs
 
@@ -23,6 +27,12 @@ MAX_ENTRIES = 5_000_000
 MAX_BYTES = 500 * 2**30
 FREE_BYTES = 2**30  # an archive may always grow to this size …
 MAX_RATIO = 100  # … and beyond it to this many times its own: pictures are compressed already
+MAX_NAME = 2**20  # bytes of a tar's long name or of the notes before an entry: tarfile reads them whole
+MAX_TAIL = 2**20  # bytes after a tar's end mark, where padding stands
+
+# what the operating system says when it is the archive that is wrong: a name twice, a name that is a file and a folder,
+# a name too long; None comes from decompressors
+ARCHIVE_FAULTS = (None, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def cache_folder() -> Path:
@@ -54,38 +64,29 @@ def unpack(path: Path) -> Path:
     if target.is_dir():
         return target
     make_folder(target.parent)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
+    limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
     try:
-        limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
-        _write_entries(_entries(path), folder, path, limit)
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process was quicker
-                raise
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-", ignore_cleanup_errors=True) as name:
+            folder = Path(name) / "whole"
+            folder.mkdir()
+            _write_entries(_entries(path), folder, path, limit)
+            try:
+                folder.rename(target)
+            except OSError:
+                if not target.is_dir():  # otherwise another process was quicker
+                    raise
     except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+        zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, RuntimeError,
+    ) as error:  # fmt: skip
         raise _refused(path, f"it cannot be unpacked: {error}") from error
     except OSError as error:
-        if error.errno is None or (type(error) is OSError and error.errno == 22):  # gzip, lzma and bz2 on damaged data
-            raise _refused(path, f"it cannot be unpacked: {error}") from error
+        if error.errno in ARCHIVE_FAULTS:
+            raise _refused(path, f"it cannot be unpacked: {error.strerror or error}") from error
         raise OutputError(
             f"cannot unpack {path} into {target.parent}: {error.strerror or error}",
             expected="room for the pictures on that disk, and leave to write there",
             remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
         ) from error
-    except Exception as error:
-        if type(error).__module__ in ("lzma", "_lzma", "zlib"):
-            raise _refused(path, f"it cannot be unpacked: {error}") from error
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
@@ -101,7 +102,7 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with archive.open(entry) as content:
                         yield entry.filename, entry.file_size, content
         return
-    with tarfile.open(path, "r|*") as archive:
+    with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarEntry) as archive:
         for member in archive:
             if member.isdir():
                 continue
@@ -109,6 +110,32 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             if extracted is None:
                 raise _refused(path, f"the entry {member.name!r} is a link or a device")
             yield member.name, member.size, extracted
+        if len(stream.read(MAX_TAIL)) == MAX_TAIL:  # reading to the end also compares gzip's checksum
+            raise _refused(path, "more stands after its end")
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        start = file.read(3)
+    opener: Any = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open, b"BZ": bz2.open}.get(start[:2], open)
+    stream: IO[bytes] = opener(path, "rb")
+    return stream
+
+
+class _TarEntry(tarfile.TarInfo):
+    """An entry's header. Tarfile takes a damaged or missing one for the archive's end; here it is an error."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            entry = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # the mark that the archive ends here
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or cut off: {error}") from error
+        if entry.size < 0 or (entry.type not in tarfile.SUPPORTED_TYPES and entry.size > MAX_NAME):
+            raise tarfile.ReadError(f"an entry of {entry.size} bytes and type {entry.type!r}")
+        return entry
 
 
 def _write_entries(entries: Iterator[tuple[str, int, IO[bytes]]], folder: Path, path: Path, limit: int) -> None:

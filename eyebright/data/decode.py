@@ -60,8 +60,7 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> N
             if width * height > MAX_PIXELS:
                 raise _unreadable(name, f"{width}×{height} pixels are more than {MAX_PIXELS:,}")
             if at_least is not None:
-                height, width = reversed(at_least) if _lies_on_its_side(picture) else at_least
-                picture.draft(None, (width, height))
+                picture.draft(None, at_least if _lies_on_its_side(picture) else at_least[::-1])
             upright = ImageOps.exif_transpose(picture)
             return to_channels(upright)
     except PictureError:
@@ -87,7 +86,7 @@ def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _lies_on_its_side(picture: Image.Image) -> bool:
-    return picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return bool(picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
 
 
 def _looks_like(data: bytes) -> str:
