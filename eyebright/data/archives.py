@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO, Any, Self
 
 import platformdirs
@@ -126,16 +127,18 @@ class _TarEntry(tarfile.TarInfo):
     """An entry's header. Tarfile takes a damaged or missing one for the archive's end; here it is an error."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
         try:
-            entry = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # the mark that the archive ends here
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:  # the mark that the archive ends here
             raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"damaged or cut off: {error}") from error
-        if entry.size < 0 or (entry.type not in tarfile.SUPPORTED_TYPES and entry.size > MAX_NAME):
-            raise tarfile.ReadError(f"an entry of {entry.size} bytes and type {entry.type!r}")
-        return entry
+        except HeaderError as error:
+            raise ReadError(f"damaged or cut off: {error}") from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:  # tarfile's place for what a subclass adds
+        if self.size < 0 or (self.size > MAX_NAME and not self.isreg()):
+            raise ReadError(f"an entry of {self.size} bytes and type {self.type!r}")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def _write_entries(entries: Iterator[tuple[str, int, IO[bytes]]], folder: Path, path: Path, limit: int) -> None:
@@ -143,7 +146,7 @@ def _write_entries(entries: Iterator[tuple[str, int, IO[bytes]]], folder: Path, 
     made: set[Path] = set()
     for count, (name, size, content) in enumerate(entries, start=1):
         parts = PurePosixPath(name.replace("\\", "/")).parts
-        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name:
+        if not parts or parts[0].startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
             raise _refused(path, f"the entry {name!r} would be written outside its folder")
         total += size
         if count > MAX_ENTRIES:

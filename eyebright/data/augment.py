@@ -157,7 +157,7 @@ def cutout(pixels: Tensor, generator: Generator, side: int, color: tuple[float, 
     rows = torch.arange(height, device=pixels.device) - top[:, None]  # [N, H]
     columns = torch.arange(width, device=pixels.device) - left[:, None]  # [N, W]
     covered = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
-    fill = torch.tensor([round(255 * value) for value in color], dtype=torch.uint8, device=pixels.device)
+    fill = _to_bytes(255 * torch.tensor(color, device=pixels.device))
     return torch.where(covered[..., None], fill, pixels)
 
 

@@ -121,7 +121,7 @@ class Loader:
             random = generator(self.seed, "augment", epoch, step)
             if isinstance(pixels, Tensor):
                 pixels = self.plan.place_pixels(pixels)
-            elif not self.augment.random_crop:
+            elif not self.augment.random_crop or self.prepare.output_size is None:
                 pixels = self._join(pixels)
             cropped = self.augment.crop_batch(pixels, random, self.prepare)
             batch = self.augment.change_batch(self.plan.place_pixels(cropped), random, self.prepare)

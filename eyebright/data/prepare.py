@@ -33,7 +33,7 @@ class Prepare(BaseModel):
         mean, std: a number for each channel, of pixels scaled to 0…1: ``(pixel / 255 - mean) / std``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     channels: Literal[1, 3] = 3
     resize: Size | None = None
@@ -62,7 +62,8 @@ class Prepare(BaseModel):
 
     def resize_picture(self, picture: Pixels) -> Pixels:
         """The first half: channels and size of one picture, uint8 `[H, W, C]` → uint8 `[H', W', channels]`."""
-        resized: Pixels = self.resize_batch(torch.from_numpy(picture)[None])[0].numpy()
+        own = torch.from_numpy(np.array(picture, order="C"))  # torch takes no read-only or mirrored views
+        resized: Pixels = self.resize_batch(own[None])[0].numpy()
         return resized
 
     def resize_batch(self, pixels: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+        if path.suffix.lower() in SUFFIXES and not any(map(_is_hidden, path.relative_to(folder).parts))
     )
 
 
@@ -169,5 +169,8 @@ def _read_part(folder: Path, source: str, classes: tuple[str, ...] | None) -> Im
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    hidden = (".", "__MACOSX", "__pycache__")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(hidden))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX", "__pycache__"))

@@ -69,6 +69,13 @@ def make_splits(
     Raises:
         DataError: a part is missing or has a single class, a fraction leaves a class without pictures.
     """
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise DataError(
+                f"{name} is {fraction}",
+                expected="a share of the pictures, from 0 to less than 1",
+                remedy="set it so, in the recipe's [data] or in the call",
+            )
     train, val, test = (parts.get(name) for name in PARTS)
     if train is None:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -52,13 +53,14 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
     ).get_template("report.html.jinja")
     return template.render(
         recipe=run.recipe,
-        source=run.contract["source"],
+        source=Path(run.contract["source"]).name,
+        started=environment["started"][:16].replace("T", " "),
         environment=environment,
         evaluation=evaluation,
         interval=evaluation.top1_interval,
         chance_loss=math.log(len(evaluation.classes)),
         opened=(run.evaluation or {}).get("test_opened", 1),
-        notes=_notes(evaluation, environment),
+        notes=[*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
         curves=_svg(draw_curves(metrics)),
         metrics=metrics,
         training_seconds=environment["training_seconds"],
@@ -79,17 +81,22 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
     )
 
 
-def _notes(evaluation: Evaluation, environment: dict[str, Any]) -> list[str]:
-    notes = list(environment.get("notes", []))
+def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
+    """What to say of a network that is no better than guessing (lecture: L2.8)."""
     low, high = evaluation.top1_interval
-    chance = 1 / len(evaluation.classes)
-    if low <= chance <= high:
-        notes.append(
-            f"The network is at chance level: the interval of its accuracy holds {chance:.1%}, which is guessing among "
-            f"{len(evaluation.classes)} classes, and guessing has a loss of ln({len(evaluation.classes)}) = "
-            f"{math.log(len(evaluation.classes)):.3f}. Train it longer or with another learning rate."
-        )
-    return notes
+    classes = len(evaluation.classes)
+    if not low <= 1 / classes <= high:
+        return []
+    fact = (
+        f"The network is at chance level: the interval of its accuracy holds {1 / classes:.1%}, which is guessing "
+        f"among {classes} classes, and guessing has a loss of ln({classes}) = {math.log(classes):.3f}. "
+    )
+    if last["train_accuracy"] > 1.5 / classes:
+        return [
+            f"{fact}It has learnt the training pictures ({last['train_accuracy']:.1%}) and nothing that holds for "
+            "others: add pictures, add [augment], or take a smaller network."
+        ]
+    return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
 
 
 def _best(validated: list[dict[str, Any]], run: Run) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,5 +31,7 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 def encode(figure: Figure, form: str = "svg", dots_per_inch: int = 100) -> bytes:
     """A figure as SVG or PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=dots_per_inch, metadata={"Date": None} if form == "svg" else None)
+    metadata = {"Date": None} if form == "svg" else None
+    with rc_context({"svg.hashsalt": "eyebright"}):  # the same figure gives the same bytes
+        figure.savefig(buffer, format=form, dpi=dots_per_inch, metadata=metadata)
     return buffer.getvalue()

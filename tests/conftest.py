@@ -1,0 +1,154 @@
+"""What many tests need: the shared data, a cache of their own, tiny pictures, folders and archives, and `refuses`."""
+
+import io
+import os
+import tarfile
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eyebright.errors import EyebrightError
+
+SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
+TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    missing = sum(SHARED_MISSING in str(report.longrepr) for report in skipped)
+    if missing:
+        terminalreporter.write_line(f"{missing} tests were skipped because {SHARED_MISSING}", yellow=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EYEBRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache_of_the_session, tmp_path_factory, monkeypatch):
+    """The folder that is this test's cache."""
+    folder = tmp_path_factory.mktemp("own") / "cache"
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder with the real data; `shared_data("photos.zip")` is one of its files."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = next((path for path in (Path(os.environ.get("EYEBRIGHT_DATA") or beside), beside) if path.is_dir()), None)
+    if folder is None:
+        pytest.skip(SHARED_MISSING)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_file(shared_data):
+    """`shared_file("photos.zip")`: the path of one of the shared data's files."""
+
+    def find(name):
+        if not (shared_data / name).exists():
+            pytest.skip(f"{SHARED_MISSING} (no {name})")
+        return shared_data / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def refuses():
+    """`with refuses(DataError, "text"):` as `pytest.raises`, and the error has its three parts."""
+
+    @contextmanager
+    def check(kind, match):
+        with pytest.raises(kind, match=match) as raised:
+            yield raised
+        error = raised.value
+        assert type(error) is kind and isinstance(error, EyebrightError)
+        for part in (error.problem, error.expected, error.remedy):
+            assert part.strip() and "None" not in part and "{" not in part, part
+        assert str(error) == f"{error.problem}\n  expected: {error.expected}\n  to do: {error.remedy}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def noise():
+    """`noise(2, 8, 6, 3)`: random bytes of this shape, always the same; `noise(…, seed=1)`: others."""
+
+    def make(*shape, seed=0):
+        return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def landscape():
+    """`landscape(height, width)`: a picture as smooth as a photograph, uint8 `[H, W, 3]`."""
+
+    def make(height, width, seed=0):
+        random = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width] / max(height, width)
+        waves = [
+            sum(np.sin(random.uniform(2, 12) * x + random.uniform(2, 12) * y + random.uniform(0, 6)) for _ in range(6))
+            for _ in range(3)
+        ]
+        return np.clip(128 + 25 * np.stack(waves, axis=2), 0, 255).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encode():
+    """`encode(pixels, "PNG")`: an encoded picture; `[H, W, 1]` is grey."""
+
+    def to_bytes(pixels, kind="PNG", **options):
+        picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.squeeze(pixels))
+        file = io.BytesIO()
+        picture.save(file, kind, **options)
+        return file.getvalue()
+
+    return to_bytes
+
+
+@pytest.fixture
+def picture_folder(tmp_path, noise, encode):
+    """`picture_folder({"train/cats": 3})`: a folder with so many PNG files in each folder inside it."""
+
+    def make(counts, name="pictures", size=(8, 6, 3)):
+        root = tmp_path / name
+        for place, (inside, count) in enumerate(counts.items()):
+            (root / inside).mkdir(parents=True)
+            for i in range(count):
+                (root / inside / f"{i}.png").write_bytes(encode(noise(*size, seed=1000 * place + i)))
+        return root
+
+    return make
+
+
+@pytest.fixture
+def make_archive(tmp_path):
+    """`make_archive("a.tar.gz", {"cats/1.png": data})`: an archive; a `TarInfo` as key goes into a tar as it is."""
+
+    def make(name, files):
+        path = tmp_path / name
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for entry, data in files.items():
+                    archive.writestr(entry, data)
+            return path
+        mode = next(mode for suffix, mode in TAR_MODES.items() if name.endswith(suffix))
+        with tarfile.open(path, mode) as archive:
+            for entry, data in files.items():
+                member = entry if isinstance(entry, tarfile.TarInfo) else tarfile.TarInfo(entry)
+                member.size = member.size or len(data)
+                archive.addfile(member, io.BytesIO(data))
+        return path
+
+    return make

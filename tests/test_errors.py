@@ -1,0 +1,66 @@
+import inspect
+import pickle
+import re
+
+import pytest
+
+from eyebright import errors
+from eyebright.errors import EyebrightError, did_you_mean
+
+TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, EyebrightError)]
+
+
+@pytest.fixture(params=TREE, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
+def test_an_error_says_what_was_given_what_was_expected_and_what_to_do(kind):
+    error = kind("'lenet6' is no network", expected="lenet5", remedy="write lenet5")
+    assert (error.problem, error.expected, error.remedy) == ("'lenet6' is no network", "lenet5", "write lenet5")
+    assert str(error) == "'lenet6' is no network\n  expected: lenet5\n  to do: write lenet5"
+
+
+@pytest.mark.parametrize("missing", ["expected", "remedy"])
+def test_no_part_can_be_left_out(kind, missing):
+    parts = {"expected": "this", "remedy": "that"}
+    del parts[missing]
+    with pytest.raises(TypeError, match=missing):
+        kind("a problem", **parts)
+
+
+def test_an_error_comes_back_whole_from_another_process(kind):
+    error = kind("given", expected="this", remedy="that")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert (copy.problem, copy.expected, copy.remedy) == ("given", "this", "that")
+    assert str(copy) == str(error)
+
+
+def test_the_docstring_draws_exactly_the_tree():
+    drawn, above = {}, [EyebrightError.__name__]
+    for line in errors.__doc__.splitlines():
+        if found := re.match(r"    ((?:│   |    )*)(?:├──|└──) (\w+)", line):
+            depth = len(found[1]) // 4
+            del above[depth + 1 :]
+            drawn[found[2]] = above[depth]
+            above.append(found[2])
+    assert drawn == {kind.__name__: kind.__base__.__name__ for kind in TREE if kind is not EyebrightError}
+
+
+def test_the_root_is_no_builtin_error():
+    assert EyebrightError.__bases__ == (Exception,)
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "answer"),
+    [
+        ("epoch", ["epochs", "batch_size"], "did you mean 'epochs'?"),
+        ("cifar-10", ["digits", "mnist", "cifar10"], "did you mean 'cifar10'?"),
+        ("lenet", iter(["resnet50", "lenet5"]), "did you mean 'lenet5'?"),
+        ("zzz", ["epochs", "batch_size"], ""),
+        ("epochs", [], ""),
+    ],
+)
+def test_the_nearest_name_is_named_and_a_far_one_is_not(given, known, answer):
+    assert did_you_mean(given, known) == answer
