@@ -86,8 +86,7 @@ def train(
     with Display(console or Console(stderr=True)) as screen:
         run = Run.create(path, chosen, seed, plan)
         with run.locked():
-            splits = _load(chosen, root)
-            return _travel(run, splits, workers, tensorboard, screen)
+            return _travel(run, root, workers, tensorboard, screen)
 
 
 def resume(
@@ -119,7 +118,6 @@ def resume(
         if run.finished and run.report_path.exists():
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        recipe = run.recipe
         here = choose_plan(run.plan.device, run.plan.number_format)
         if (differences := here.differences(run.plan)) and not accept_differences:
             listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
@@ -128,7 +126,7 @@ def resume(
                 expected="the same device, threads and torch version as when the run began",
                 remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
             )
-        return _travel(run, _load(recipe, root), workers, tensorboard, screen)
+        return _travel(run, root, workers, tensorboard, screen)
 
 
 def evaluate_source(
@@ -221,10 +219,13 @@ def _asked_to_stop() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _travel(run: Run, splits: Splits, workers: int | None, tensorboard: bool, screen: Display) -> Run:
+def _travel(run: Run, root: str | Path | None, workers: int | None, tensorboard: bool, screen: Display) -> Run:
     recipe, seed, plan = run.recipe, run.seed, run.plan
+    screen.count(f"finding {recipe.data.source}")
+    splits = _load(recipe, root)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
     screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
+    screen.count("checking pictures")
     _check_contract(run, splits, screen)
     reading = sum(len(part) for part in (splits.train, splits.val) if isinstance(part, ImageFiles))
     if reading:
@@ -266,9 +267,10 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     classifier = run.classifier(run.plan.device)
     started = time.perf_counter()
     screen.count("evaluating", len(splits.test))
-    evaluation = evaluate(classifier, splits.test)
+    evaluation = evaluate(classifier, splits.test, on_batch=screen.reach)
     run.write_evaluation(evaluation.as_dict())
     screen.say(f"test: {evaluation} ({in_words(time.perf_counter() - started)})")
+    screen.count("writing the report")
     write_report(run, classifier, splits.test, evaluation)
     return run
 

@@ -41,7 +41,7 @@ def own_cache(cache_of_the_session, tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder with the real data; `shared_data("photos.zip")` is one of its files."""
+    """The folder with the real data: `$EYEBRIGHT_DATA`, or `../shared/data` beside the project."""
     beside = Path(__file__).parents[2] / "shared" / "data"
     folder = next((path for path in (Path(os.environ.get("EYEBRIGHT_DATA") or beside), beside) if path.is_dir()), None)
     if folder is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Json, Root, print_json
+from eyebright.cli.options import Json, Root, make_console, print_json
 
 
 def command(
@@ -37,7 +37,6 @@ def command(
     if json:
         print_json({"source": source, "classes": list(splits.classes), "counts": counts})
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("class", *parts, box=None, header_style="bold")
@@ -46,4 +45,4 @@ def command(
     for name in splits.classes:
         table.add_row(name, *(f"{counts[part][name]:,}" for part in parts))
     table.add_row("all", *(f"{len(part):,}" for part in parts.values()), style="bold")
-    Console().print(table)
+    make_console().print(table)

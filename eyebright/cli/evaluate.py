@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Json, Root, print_json
+from eyebright.cli.options import Device, Json, Root, make_console, print_json
 
 
 def command(
@@ -27,10 +27,9 @@ def command(
     if json:
         print_json(evaluation.as_dict())
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = make_console()
     console.print(str(evaluation), highlight=False)
     console.print(f"calibration error {evaluation.calibration_error:.2%}", highlight=False)
     table = Table("class", "pictures", "precision", "recall", box=None, header_style="bold")

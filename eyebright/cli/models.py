@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Json, print_json
+from eyebright.cli.options import Json, make_console, print_json
 
 
 def command(
@@ -21,13 +21,12 @@ def command(
     json: Json = False,
 ) -> None:
     """List the networks, or show how one is built: layers, output shapes, parameters, multiply-adds."""
-    from rich.console import Console
     from rich.table import Table
 
     from eyebright.inspection.summary import render, summarise
     from eyebright.models.catalog import CATALOG, create_model
 
-    console = Console()
+    console = make_console()
     if name is None:
         rows = [
             {"name": entry.name, "year": entry.year, "summary": entry.summary, "paper": entry.paper}

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Device, print_json
+from eyebright.cli.options import Device, make_console, print_json
 
 if TYPE_CHECKING:
-    from eyebright.classifier import Prediction
+    from eyebright.classifier import Classifier, Prediction
+
+
+CHUNK = 64  # pictures between two moves of the bar
 
 
 class Form(StrEnum):
@@ -41,7 +44,7 @@ def command(
     loaded = (
         Run.open(classifier).classifier(device) if classifier.is_dir() else Classifier.load(classifier, device=device)
     )
-    predictions = loaded.predict(paths)
+    predictions = _predict(loaded, paths)
     if json or form is Form.JSON:
         print_json(
             [
@@ -58,6 +61,15 @@ def command(
         _print_table(predictions, top)
 
 
+def _predict(classifier: Classifier, paths: list[Path]) -> list[Prediction]:
+    from rich.console import Console
+    from rich.progress import track
+
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    shown = track(chunks, "classifying", console=Console(stderr=True), transient=True, disable=len(chunks) == 1)
+    return [prediction for chunk in shown for prediction in classifier.predict(chunk)]
+
+
 def _print_csv(predictions: list[Prediction], top: int) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     ranks = range(1, min(top, len(predictions[0].classes)) + 1)
@@ -67,10 +79,9 @@ def _print_csv(predictions: list[Prediction], top: int) -> None:
 
 
 def _print_table(predictions: list[Prediction], top: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("picture", *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
     for answer in predictions:
         table.add_row(answer.name, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
-    Console().print(table)
+    make_console().print(table)

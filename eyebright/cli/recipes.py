@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Json, print_json
+from eyebright.cli.options import Json, make_console, print_json
 
 
 def command(
@@ -29,10 +29,9 @@ def command(
     if json:
         print_json([{"name": recipe.name, "about": recipe.about} for recipe in recipes])
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("recipe", "data", "network", "epochs", "about", box=None, header_style="bold")
     for recipe in recipes:
         table.add_row(recipe.name, recipe.data.source, recipe.model.name, str(recipe.training.epochs), recipe.about)
-    Console().print(table)
+    make_console().print(table)

@@ -45,14 +45,19 @@ class Display:
         """Prints one line above the bar."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def count(self, description: str, total: int) -> None:
-        """Begins a bar that `tick` moves: for reading pictures, say."""
+    def count(self, description: str, total: int | None = None) -> None:
+        """Begins a bar that `tick` or `reach` moves: for reading pictures, say. Without a total it only shows life."""
         self._replace(self._bar.add_task(description, total=total, details=""))
 
     def tick(self) -> None:
         """One more."""
         if self._task is not None:
             self._bar.advance(self._task)
+
+    def reach(self, done: int) -> None:
+        """So many are done."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done)
 
     def take(self, report: StepReport | Report, fit: Fit, estimate: Estimate) -> None:
         """Shows one report."""

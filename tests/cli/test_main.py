@@ -1,33 +1,52 @@
 import csv
 import io
 import json
-import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from eyebright.cli import main
 from eyebright.errors import EyebrightError
 from eyebright.training.recipe import list_recipes
 
 
-def eyebright(*arguments, cwd=None):
-    command = [sys.executable, "-m", "eyebright.cli.main", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, check=False, env=os.environ | {"COLUMNS": "200"}
-    )
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def eyebright(monkeypatch, capsys):
+    """Runs a command line in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["eyebright", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        return Done(stop.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """A run, made by a real process."""
     path = tmp_path_factory.mktemp("cli") / "run"
-    done = eyebright("train", "lenet5-digits", "--out", path, "--set", "training.epochs=2", "--seed", 3, "--json")
-    assert done.returncode == 0, done.stderr
+    options = ["--out", str(path), "--set", "training.epochs=2", "--seed", "3", "--json"]
+    command = [sys.executable, "-m", "eyebright.cli.main", "train", "lenet5-digits", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     assert answer["evaluation"]["count"] == 360
     assert Path(answer["report"]).exists()
@@ -46,18 +65,18 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_help_names_every_command():
+def test_help_names_every_command(eyebright):
     done = eyebright("--help")
     assert done.returncode == 0
     for command in ("train", "evaluate", "predict", "models", "data", "recipes", "report"):
         assert command in done.stdout
 
 
-def test_version():
+def test_version(eyebright):
     assert eyebright("--version").stdout == "eyebright 0.1.0\n"
 
 
-def test_evaluate_prints_one_json_object_with_the_promised_keys(run):
+def test_evaluate_prints_one_json_object_with_the_promised_keys(eyebright, run):
     done = eyebright("evaluate", run, "--split", "val", "--json")
     figures = json.loads(done.stdout)
     assert {"top1", "top1_interval", "top5", "loss", "count", "classes", "confusion", "per_class"} <= figures.keys()
@@ -67,13 +86,13 @@ def test_evaluate_prints_one_json_object_with_the_promised_keys(run):
     assert 0 <= low < figures["top1"] < high <= 1
 
 
-def test_evaluate_prints_a_table(run):
+def test_evaluate_prints_a_table(eyebright, run):
     done = eyebright("evaluate", run, "--split", "val")
     assert "top-1" in done.stdout
     assert "recall" in done.stdout
 
 
-def test_predict_as_table_json_and_csv(run, tmp_path):
+def test_predict_as_table_json_and_csv(eyebright, run, tmp_path):
     (tmp_path / "loose").mkdir()
     for index in range(2):
         Image.new("L", (8, 8), 60 * index).save(tmp_path / "loose" / f"{index}.png")
@@ -93,17 +112,17 @@ def test_predict_as_table_json_and_csv(run, tmp_path):
     assert "%" in table
 
 
-def test_a_finished_run_says_so_and_exits_0(run):
+def test_a_finished_run_says_so_and_exits_0(eyebright, run):
     done = eyebright("train", "--resume", run)
     assert (done.returncode, "is finished" in done.stderr) == (0, True)
 
 
-def test_models_counts_lecture_2s_parameters():
+def test_models_counts_lecture_2s_parameters(eyebright):
     assert "57,044,810" in eyebright("models", "alexnet", "--classes", 10).stdout
     assert json.loads(eyebright("models", "alexnet", "--classes", 10, "--json").stdout)["parameters"] == 57_044_810
 
 
-def test_models_lists_all():
+def test_models_lists_all(eyebright):
     from eyebright.models.catalog import list_models
 
     listed = [row["name"] for row in json.loads(eyebright("models", "--json").stdout)]
@@ -111,7 +130,7 @@ def test_models_lists_all():
     assert "plain56_cifar" in eyebright("models").stdout
 
 
-def test_recipes_are_listed_and_printed(tmp_path):
+def test_recipes_are_listed_and_printed(eyebright, tmp_path):
     listed = eyebright("recipes").stdout
     assert all(name in listed for name in list_recipes())
     text = eyebright("recipes", "resnet32-cifar10").stdout
@@ -121,7 +140,7 @@ def test_recipes_are_listed_and_printed(tmp_path):
     assert "milestones" in whole
 
 
-def test_data_counts_and_draws(folder, tmp_path):
+def test_data_counts_and_draws(eyebright, folder, tmp_path):
     counts = json.loads(eyebright("data", folder, "--json").stdout)["counts"]
     assert {part: sum(classes.values()) for part, classes in counts.items()} == {"train": 17, "val": 2, "test": 5}
     assert eyebright("data", folder, "--figure", tmp_path / "samples.png").returncode == 0
@@ -163,7 +182,7 @@ BAD_INPUT = {
     ),
     "missing folder": (None, ["train", "cnn-binary-224", "--data", "{data}/nowhere"], "there is no data at"),
     "empty class": (lambda folder: (folder / "birds").mkdir(), TRAIN, "the class 'birds'"),
-    "one class only": (lambda folder: __import__("shutil").rmtree(folder / "dogs"), TRAIN, "one class only: cats"),
+    "one class only": (lambda folder: shutil.rmtree(folder / "dogs"), TRAIN, "one class only: cats"),
     "too small pictures": (
         None,
         [*TRAIN, "--set", "model.name=alexnet", "--set", "training.loss=nll"],
@@ -186,7 +205,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("kind", BAD_INPUT)
-def test_bad_input_exits_1_with_a_clear_error(kind, folder, tmp_path):
+def test_bad_input_exits_1_with_a_clear_error(eyebright, kind, folder, tmp_path):
     spoil, arguments, says = BAD_INPUT[kind]
     if spoil is not None:
         spoil(folder)
@@ -208,7 +227,7 @@ def assert_clear_error(done, says):
     assert "Traceback" not in done.stderr
 
 
-def test_a_damaged_archive_is_refused(tmp_path, folder):
+def test_a_damaged_archive_is_refused(eyebright, tmp_path, folder):
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for path in folder.rglob("*.jpg"):
             archive.write(path, path.relative_to(folder))
@@ -217,7 +236,7 @@ def test_a_damaged_archive_is_refused(tmp_path, folder):
     assert_clear_error(done, "refused the archive")
 
 
-def test_a_pickle_named_safetensors_is_never_opened(tmp_path, folder):
+def test_a_pickle_named_safetensors_is_never_opened(eyebright, tmp_path, folder):
     trap = tmp_path / "sprung"
     (tmp_path / "c.safetensors").write_bytes(pickle.dumps(Trap(trap)))
     done = eyebright("predict", tmp_path / "c.safetensors", folder / "cats" / "1.jpg")
@@ -225,22 +244,20 @@ def test_a_pickle_named_safetensors_is_never_opened(tmp_path, folder):
     assert not trap.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_said(eyebright, tmp_path):
     (tmp_path / "file").write_text("")  # even root cannot make a folder inside a file
     done = eyebright("train", "lenet5-digits", "--out", tmp_path / "file" / "run")
     assert_clear_error(done, "cannot write")
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["train", "lenet5-digits", "--resume", "x"], ["trian"], ["predict"]])
-def test_wrong_usage_exits_2(arguments):
+def test_wrong_usage_exits_2(eyebright, arguments):
     done = eyebright(*arguments)
     assert done.returncode == 2
     assert "Usage" in done.stderr
 
 
 def test_a_root_error_is_printed_whole(monkeypatch, capsys):
-    from eyebright.cli import main
-
     def fail():
         raise EyebrightError("a", expected="b", remedy="c")
 

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from eyebright.device import Plan, choose_plan, describe_machine
+from eyebright.errors import DeviceError
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: {"cuda:1": (7, 5)}.get(name, (8, 0)))
+
+
+def processor_that(monkeypatch, amx, avx512):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+
+
+def plan(**changes):
+    facts = {
+        "device": "cpu",
+        "number_format": "float32",
+        "memory_layout": "channels_last",
+        "threads": 2,
+        "compiled": False,
+        "instruction_set": "AVX2",
+        "torch_version": "2.13.0",
+    }
+    return Plan(**facts | changes)
+
+
+def test_without_a_gpu_the_processor_is_chosen(no_gpu):
+    assert choose_plan().device == "cpu"
+
+
+def test_with_a_gpu_the_gpu_is_chosen(two_gpus):
+    assert choose_plan().device == "cuda"
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_there_is_taken(two_gpus, name):
+    assert choose_plan(name).device == name
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "tpu", "", "cpu:1", "CPU"])
+def test_a_device_that_is_not_there_is_refused_and_those_there_are_named(no_gpu, refuses, name):
+    with refuses(DeviceError, f"the device '{name}' is not on this machine") as raised:
+        choose_plan(name)
+    assert raised.value.expected == "cpu, or auto"
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:x", "mps"])
+def test_a_gpu_too_many_is_refused_and_those_there_are_named(two_gpus, refuses, name):
+    with refuses(DeviceError, name) as raised:
+        choose_plan(name)
+    assert raised.value.expected == "cpu or cuda:0 or cuda:1, or auto"
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "chosen"),
+    [(False, False, "float32"), (True, False, "bfloat16"), (False, True, "bfloat16")],
+)
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it(monkeypatch, amx, avx512, chosen):
+    processor_that(monkeypatch, amx, avx512)
+    assert choose_plan("cpu").number_format == chosen
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda:0", "bfloat16"), ("cuda:1", "float32")])
+def test_bfloat16_is_chosen_where_the_gpu_multiplies_it(two_gpus, name, chosen):
+    assert choose_plan(name).number_format == chosen
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_a_number_format_that_is_asked_for_is_taken(monkeypatch, wanted, multiplies):
+    processor_that(monkeypatch, multiplies, multiplies)
+    assert choose_plan("cpu", wanted).number_format == wanted
+
+
+def test_the_plan_tells_what_torch_runs_on():
+    chosen = choose_plan("cpu")
+    assert chosen.threads == torch.get_num_threads()
+    assert chosen.torch_version == torch.__version__
+    assert chosen.instruction_set == torch.backends.cpu.get_cpu_capability()
+
+
+def test_a_plan_goes_through_a_file_unchanged():
+    assert Plan(**json.loads(json.dumps(choose_plan("cpu").as_dict()))) == choose_plan("cpu")
+
+
+def test_differences_name_what_differs_here_and_there():
+    assert plan().differences(plan()) == {}
+    assert plan().differences(plan(threads=8, device="cuda")) == {"device": ("cpu", "cuda"), "threads": (2, 8)}
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_a_model_is_laid_out_as_planned_and_keeps_its_values(layout):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2))
+    before = [parameter.clone() for parameter in model.parameters()]
+    placed = plan(memory_layout=layout).place_model(model)
+    assert placed[0].weight.is_contiguous(memory_format=torch.channels_last) == (layout == "channels_last")
+    assert all(map(torch.equal, placed.parameters(), before))
+
+
+def test_pixels_keep_their_values_and_type():
+    pixels = torch.arange(24, dtype=torch.uint8).view(1, 2, 4, 3)
+    placed = plan().place_pixels(pixels)
+    assert placed.dtype == torch.uint8 and torch.equal(placed, pixels)
+
+
+@pytest.mark.parametrize(("number_format", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_products_are_computed_in_the_plans_format_and_weights_stay_float32(number_format, dtype):
+    layer = nn.Linear(4, 2)
+    with plan(number_format=number_format).arithmetic():
+        assert layer(torch.ones(1, 4)).dtype == dtype
+    assert layer.weight.dtype == torch.float32
+    assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_the_machine_is_described_in_plain_values():
+    machine = describe_machine()
+    assert json.loads(json.dumps(machine)) == machine
+    assert {"system", "python", "torch", "processor", "cores", "threads", "instruction_set"} <= machine.keys()
+    assert all(value not in ("", None) for value in machine.values())
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_pixels_and_models_go_there():
+    chosen = choose_plan("cuda")
+    assert chosen.place_pixels(torch.zeros(1, 2, 2, 3, dtype=torch.uint8)).is_cuda
+    assert next(chosen.place_model(nn.Linear(1, 1)).parameters()).is_cuda
