@@ -65,13 +65,17 @@ class Plan:
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
 
 
-def choose_plan(device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto") -> Plan:
+def choose_plan(
+    device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto", threads: int | None = None
+) -> Plan:
     """The plan for this machine.
 
     Args:
         device: ``"auto"`` takes a GPU when there is one; otherwise ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         number_format: ``"auto"`` takes bfloat16 where the hardware multiplies it (tensor cores, AMX, AVX-512-BF16)
             and float32 elsewhere.
+        threads: for one operation, set for the whole process, as far as there are as many processors; default: as
+            torch has it.
 
     Raises:
         DeviceError: no such device here.
@@ -81,6 +85,8 @@ def choose_plan(device: str = "auto", number_format: NumberFormat | Literal["aut
     _check_device(device)
     if number_format == "auto":
         number_format = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    if threads is not None and threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(threads)
     return Plan(
         device=device,
         number_format=number_format,

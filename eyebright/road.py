@@ -118,7 +118,7 @@ def resume(
         if run.finished and run.report_path.exists():
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        here = choose_plan(run.plan.device, run.plan.number_format)
+        here = choose_plan(run.plan.device, run.plan.number_format, run.plan.threads)
         if (differences := here.differences(run.plan)) and not accept_differences:
             listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
             raise RunError(
@@ -231,10 +231,11 @@ def _travel(run: Run, root: str | Path | None, workers: int | None, tensorboard:
     if reading:
         screen.count("reading pictures", reading)
     fit = Fit(recipe, splits, seed=seed, plan=plan, workers=workers, on_read=screen.tick)
-    if run.restore(fit):
+    resumed = run.restore(fit)
+    if resumed:
         screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
     estimate = _train(run, fit, tensorboard, screen)
-    run.finish(fit, estimate.spent, estimate.first)
+    run.finish(fit, None if resumed else estimate.first)
     return _conclude(run, splits, screen)
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -185,12 +186,23 @@ def test_a_stopped_run_is_resumed_bit_for_bit(tmp_path, quiet, straight, how):
     assert {**resumed.evaluation, "test_opened": 0} == {**straight.evaluation, "test_opened": 0}
 
 
+def unfinish(run, **changes):
+    environment = {name: value for name, value in run.environment.items() if name != "finished"}
+    (run.path / "environment.json").write_text(json.dumps(environment | changes))
+
+
+def test_a_run_that_was_killed_before_its_report_gets_one(tmp_path, quiet):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=2"], console=quiet)
+    before = run.environment["training_seconds"]
+    run.report_path.unlink()
+    resumed = road.resume(run.path, console=quiet)
+    assert resumed.report_path.exists()
+    assert resumed.environment["training_seconds"] == before > 0
+
+
 def test_resuming_on_another_machine_asks_first(tmp_path, quiet):
     run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
-    environment = run.environment
-    del environment["finished"]
-    (run.path / "environment.json").unlink()
-    run.write_environment(environment | {"plan": environment["plan"] | {"threads": 96}})
+    unfinish(run, plan=run.environment["plan"] | {"threads": 96})
     with pytest.raises(RunError, match=r"(?s)threads \d+ \(was 96\).*--accept-differences"):
         road.resume(run.path, console=quiet)
     assert road.resume(run.path, accept_differences=True, console=quiet).finished
@@ -198,10 +210,7 @@ def test_resuming_on_another_machine_asks_first(tmp_path, quiet):
 
 def test_changed_data_are_noticed_at_resume(tmp_path, two_classes, quiet):
     run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
-    environment = run.environment
-    del environment["finished"]
-    (run.path / "environment.json").unlink()
-    run.write_environment(environment)
+    unfinish(run)
     Image.new("RGB", (30, 30), "red").save(two_classes / "dark" / "0.jpg")
     with pytest.raises(DataError, match="not those that"):
         road.resume(run.path, console=quiet)

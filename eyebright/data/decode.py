@@ -90,7 +90,7 @@ def _lies_on_its_side(picture: Image.Image) -> bool:
 
 
 def _looks_like(data: bytes) -> str:
-    if data[0] == 0x80 and data[1:2] <= b"\x05":  # the protocols 2 to 5
+    if data.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return "it looks like a Python pickle"
     sample = data[:512]
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample):

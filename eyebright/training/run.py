@@ -69,10 +69,10 @@ class Run:
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
         make_folder(path / "checkpoints")
-        run = cls(path)
-        write_text(path / "recipe.toml", recipe.to_toml())
-        run.write_environment({"seed": seed, "plan": plan.as_dict(), "machine": describe_machine(), "started": _now()})
-        return run
+        environment = {"seed": seed, "plan": plan.as_dict(), "machine": describe_machine(), "started": _now()}
+        write_json(path / "environment.json", environment)
+        write_text(path / "recipe.toml", recipe.to_toml())  # last: from here on it is a run
+        return cls(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -191,8 +191,7 @@ class Run:
 
     def write_environment(self, values: dict[str, Any]) -> None:
         """Adds values to ``environment.json``."""
-        known = self.environment if (self.path / "environment.json").exists() else {}
-        write_json(self.path / "environment.json", known | values)
+        write_json(self.path / "environment.json", self.environment | values)
 
     def write_evaluation(self, values: dict[str, Any]) -> None:
         """Keeps the figures on the test part, and counts how often it was opened."""
@@ -238,9 +237,10 @@ class Run:
         self._cut_lines("steps.jsonl", fit.step)
         return fit.step
 
-    def finish(self, fit: Fit, seconds: float, estimated_seconds: float | None) -> None:
-        """Writes the classifier and says that training is done."""
+    def finish(self, fit: Fit, estimated_seconds: float | None) -> None:
+        """Writes the classifier and says that training is done; a resumed run has no estimate of the whole."""
         fit.classifier().save(self.classifier_path)
+        seconds = sum(line["seconds"] for line in self.metrics())
         self.write_environment(
             {"finished": _now(), "training_seconds": seconds, "estimated_seconds": estimated_seconds}
         )
