@@ -101,7 +101,7 @@ def choose_plan(
 def describe_machine() -> dict[str, Any]:
     """What a reader of a record needs to know of this machine: processor, cores, memory, GPU, versions."""
     machine: dict[str, Any] = {
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "processor": _processor_name(),
