@@ -18,7 +18,7 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract
 from eyebright.device import choose_plan
-from eyebright.errors import DataError, RecipeError, RunError
+from eyebright.errors import DataError, EyebrightError, RecipeError, RunError
 from eyebright.evaluation.evaluate import Evaluation, evaluate
 from eyebright.inspection.report import write_report
 from eyebright.training.estimate import Estimate, in_words
@@ -85,8 +85,13 @@ def train(
     plan = choose_plan(device, chosen.training.number_format)
     with Display(console or Console(stderr=True)) as screen:
         run = Run.create(path, chosen, seed, plan)
-        with run.locked():
-            return _travel(run, root, workers, tensorboard, screen)
+        try:
+            with run.locked():
+                return _travel(run, root, workers, tensorboard, screen)
+        except EyebrightError:
+            if not run.steps():
+                run.discard()
+            raise
 
 
 def resume(

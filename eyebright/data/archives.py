@@ -164,8 +164,10 @@ def _write_entries(entries: Iterator[tuple[str, int, IO[bytes]]], folder: Path, 
             while chunk := content.read(min(2**20, size + 1 - written)):
                 written += len(chunk)
                 if written > size:
-                    raise _refused(path, f"the entry {name!r} is larger than it says")
+                    break
                 file.write(chunk)
+        if written != size:
+            raise _refused(path, f"the entry {name!r} is not as large as it says")
 
 
 def _refused(path: Path, reason: str) -> ArchiveError:

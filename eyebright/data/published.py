@@ -8,7 +8,6 @@ import os
 import pickle
 import struct
 import sys
-import tarfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from eyebright.data.archives import unpack
 from eyebright.data.images import Images, Pictures
 from eyebright.errors import DataError, DownloadError
 from eyebright.files import make_folder
@@ -82,12 +82,11 @@ def load_cifar10(root: Path) -> dict[str, Pictures]:
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
-    folder = root / "cifar10"
     batches = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
-    form = _find_cifar10(folder)
+    folder = _find_cifar10(root / "cifar10")
     parts: dict[str, Pictures] = {}
     for part, names in batches.items():
-        read = [_read_cifar10_batch(form, name) for name in names]
+        read = [_read_cifar10_batch(folder, name) for name in names]
         planes = np.concatenate([pixels for pixels, _ in read])  # [N, 3, 32, 32]
         labels = np.concatenate([labels for _, labels in read])
         parts[part] = Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels, CIFAR10_CLASSES)
@@ -172,40 +171,34 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]
 
 
 def _find_cifar10(folder: Path) -> Path:
-    """The folder with the batches, or the archive that holds them."""
+    """The folder with the batches; an archive that holds them is unpacked into the cache."""
+    found = _cifar10_folder(folder)
+    if found is None:
+        archive = next((folder / name for name in CIFAR10_ARCHIVES if (folder / name).exists()), None)
+        binary, md5 = next(iter(CIFAR10_ARCHIVES.items()))
+        unpacked = unpack(archive or fetch(CIFAR10_HOME + binary, md5, folder))
+        found = _cifar10_folder(unpacked) or unpacked
+    return found
+
+
+def _cifar10_folder(folder: Path) -> Path | None:
     for candidate in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
         if (candidate / "data_batch_1.bin").exists() or (candidate / "data_batch_1").exists():
             return candidate
-    for name in CIFAR10_ARCHIVES:
-        if (folder / name).exists():
-            return folder / name
-    binary, md5 = next(iter(CIFAR10_ARCHIVES.items()))
-    return fetch(CIFAR10_HOME + binary, md5, folder)
+    return None
 
 
-def _read_cifar10_batch(form: Path, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Pixels `[N, 3, 32, 32]` and labels `[N]` of one batch, from a folder or an archive, in either form."""
+def _read_cifar10_batch(folder: Path, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Pixels `[N, 3, 32, 32]` and labels `[N]` of one batch in either form."""
+    binary = folder / f"{name}.bin"
     try:
-        file, data = _cifar10_bytes(form, name)
-        if file.endswith(".bin"):
-            records = np.frombuffer(data, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        if binary.exists():
+            records = np.frombuffer(binary.read_bytes(), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
             return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
-        batch = ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+        batch = ArrayUnpickler(io.BytesIO((folder / name).read_bytes()), encoding="bytes").load()
         return batch[b"data"].reshape(-1, 3, 32, 32), np.asarray(batch[b"labels"], dtype=np.int64)
     except Exception as error:  # an unpickler meets arbitrary bytes: whatever it raises means that they are no batch
-        raise _damaged(form / name, error, "a batch of CIFAR-10 in its published binary or Python form") from error
-
-
-def _cifar10_bytes(form: Path, name: str) -> tuple[str, bytes]:
-    if form.is_dir():
-        file = next(path for path in (form / f"{name}.bin", form / name) if path.exists() or path.suffix == "")
-        return file.name, file.read_bytes()
-    inside = f"cifar-10-batches-bin/{name}.bin" if "binary" in form.name else f"cifar-10-batches-py/{name}"
-    with tarfile.open(form) as archive:
-        content = archive.extractfile(inside)
-        if content is None:
-            raise ValueError(f"{inside} is not a file")
-        return inside, content.read()
+        raise _damaged(folder / name, error, "a batch of CIFAR-10 in its published binary or Python form") from error
 
 
 class ArrayUnpickler(pickle.Unpickler):

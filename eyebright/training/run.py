@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,6 +89,14 @@ class Run:
                 remedy="check the path",
             )
         return run
+
+    def discard(self) -> None:
+        """Takes back what `create` and the checks before training wrote: the input was at fault, nothing is lost."""
+        for name in ("recipe.toml", "environment.json", "split.json", "split.npz", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: something in it is not ours
+            (self.path / "checkpoints").rmdir()
+            self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
