@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from eyebright.errors import EyebrightError
 
 SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
 TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
+
+# the same examples in every run, and no deadline: a busy machine is no bug
+settings.register_profile("eyebright", derandomize=True, deadline=None, database=None)
+settings.load_profile("eyebright")
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -109,9 +114,10 @@ def encode():
     """`encode(pixels, "PNG")`: an encoded picture; `[H, W, 1]` is grey."""
 
     def to_bytes(pixels, kind="PNG", **options):
-        picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.squeeze(pixels))
+        if not isinstance(pixels, Image.Image):
+            pixels = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
         file = io.BytesIO()
-        picture.save(file, kind, **options)
+        pixels.save(file, kind, **options)
         return file.getvalue()
 
     return to_bytes

@@ -1,0 +1,484 @@
+import gzip
+import io
+import lzma
+import os
+import stat
+import struct
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from eyebright.data import archives
+from eyebright.data.archives import cache_folder, is_archive, unpack
+from eyebright.errors import ArchiveError, OutputError
+
+SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]
+
+
+@pytest.fixture
+def files(noise):
+    """Some files, one of them empty, one larger than a block."""
+    sizes = {"cats/1.png": 700, "cats/2.png": 0, "dogs/a b ü.png": 512, "dogs/deep/er/3.png": 30_000}
+    return {name: noise(size, seed=i).tobytes() for i, (name, size) in enumerate(sizes.items())}
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(refuses, own_cache):
+    """`refused(path, "text")`: refuses the archive and leaves nothing behind, in the cache or beside it."""
+
+    def check(path, match):
+        outside = {p for p in path.parent.rglob("*") if own_cache not in p.parents}
+        with refuses(ArchiveError, match) as raised:
+            unpack(path)
+        assert str(path) in raised.value.problem
+        assert not list((own_cache / "archives").iterdir())
+        assert {p for p in path.parent.rglob("*") if own_cache not in p.parents} == outside
+
+    return check
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_archive_becomes_a_folder_with_its_files(make_archive, files, own_cache, suffix):
+    folder = unpack(make_archive(f"pets{suffix}", files))
+    assert content(folder) == files
+    assert own_cache in folder.parents and list(own_cache.rglob(".unpacking*")) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_archive_is_unpacked_once(make_archive, files, monkeypatch, suffix):
+    path = make_archive(f"pets{suffix}", files)
+    folder = unpack(path)
+    monkeypatch.setattr(archives, "_entries", None)
+    assert unpack(path) == folder
+
+
+def test_a_changed_archive_is_unpacked_again(make_archive, files):
+    path = make_archive("pets.zip", files)
+    first = unpack(path)
+    make_archive("pets.zip", {"cats/1.png": b"other"})
+    assert unpack(path) != first
+    assert content(unpack(path)) == {"cats/1.png": b"other"}
+
+
+def test_archives_of_one_name_in_two_places_are_two(make_archive, files, tmp_path):
+    first = make_archive("pets.zip", files)
+    (tmp_path / "other").mkdir()
+    second = make_archive("other/pets.zip", {"cats/1.png": b"other"})
+    assert content(unpack(first)) == files
+    assert content(unpack(second)) == {"cats/1.png": b"other"}
+
+
+def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("EYEBRIGHT_CACHE")
+    assert cache_folder().name == "eyebright"
+
+
+@pytest.mark.parametrize("name", [f"PETS{suffix.upper()}" for suffix in SUFFIXES] + ["a.b.tar.gz"])
+def test_archives_are_known_by_their_endings(name):
+    assert is_archive(Path(name))
+
+
+@pytest.mark.parametrize("name", ["zip", "a.rar", "a.gz", "a.zip.part", "a.jpg", "tar"])
+def test_other_files_are_not_taken_for_archives(name):
+    assert not is_archive(Path(name))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_folders_and_what_macs_and_hidden_files_add_are_left_out(make_archive, suffix):
+    unwanted = {"__MACOSX/cats/._1.png": b"x", "cats/.DS_Store": b"x", ".hidden": b"x"}
+    folder = unpack(make_archive(f"pets{suffix}", {"cats/1.png": b"1", **unwanted}))
+    assert content(folder) == {"cats/1.png": b"1"}
+
+
+def test_names_from_windows_become_folders(make_archive):
+    assert content(unpack(make_archive("pets.tar", {"cats\\1.png": b"1"}))) == {"cats/1.png": b"1"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_empty_folders_are_no_entries(tmp_path, make_archive, kind):
+    path = tmp_path / f"pets.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.mkdir("cats")
+            archive.writestr("dogs/1.png", b"1")
+    else:
+        folder = tarfile.TarInfo("cats")
+        folder.type = tarfile.DIRTYPE
+        make_archive(path.name, {folder: b"", "dogs/1.png": b"1"})
+    assert content(unpack(path)) == {"dogs/1.png": b"1"}
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_are_kept_in_every_form_of_tar(tmp_path, form):
+    name = "/".join(["long" * 12] * 4) + "/1.png"
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"abc"))
+    assert content(unpack(tmp_path / "a.tar")) == {name: b"abc"}
+
+
+# what is refused: places
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.png",
+        "cats/../../evil.png",
+        "cats/..",
+        "/evil.png",
+        "//evil.png",
+        "///evil.png",
+        "..\\evil.png",
+        "\\evil.png",
+        "\\\\server\\evil.png",
+        "C:\\evil.png",
+        "C:/evil.png",
+        "c:evil.png",
+        ".",
+    ],
+)
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_place_outside_the_folder_is_refused(make_archive, files, refused, name, suffix):
+    refused(make_archive(f"pets{suffix}", {**files, name: b"evil"}), "would be written outside its folder")
+
+
+@pytest.mark.parametrize("slashes", ["", "/", "//"], ids=["one slash", "two", "three"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_absolute_place_is_never_written(make_archive, tmp_path, refused, slashes, suffix):
+    refused(make_archive(f"pets{suffix}", {f"{slashes}{tmp_path}/evil.png": b"evil"}), "outside its folder")
+    assert not (tmp_path / "evil.png").exists()
+
+
+# what is refused: links and devices
+
+TYPES = {
+    "link": tarfile.SYMTYPE,
+    "hard link": tarfile.LNKTYPE,
+    "character device": tarfile.CHRTYPE,
+    "block device": tarfile.BLKTYPE,
+    "fifo": tarfile.FIFOTYPE,
+    "unknown": b"Q",
+}
+
+
+@pytest.mark.parametrize("kind", TYPES.values(), ids=TYPES)
+@pytest.mark.parametrize("target", ["cats/1.png", "/etc/passwd", "../../secret"])
+def test_a_tar_with_anything_but_files_and_folders_is_refused(make_archive, files, refused, kind, target):
+    member = tarfile.TarInfo("cats/evil.png")
+    member.type, member.linkname = kind, target
+    refused(make_archive("pets.tar", {**files, member: b""}), "'cats/evil.png' is a link or a device")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_a_zip_with_anything_but_files_and_folders_is_refused(tmp_path, refused, kind):
+    entry = zipfile.ZipInfo("cats/evil.png")
+    entry.external_attr = (kind | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.writestr(entry, "/etc/passwd")
+    refused(tmp_path / "pets.zip", "'cats/evil.png' is a link or a device")
+
+
+# what is refused: sizes
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_more_than_the_limit_is_refused(make_archive, files, refused, monkeypatch, suffix):
+    path = make_archive(f"pets{suffix}", files)
+    total = sum(map(len, files.values()))
+    monkeypatch.setattr(archives, "MAX_BYTES", total - 1)
+    refused(path, "its content is larger than")
+    monkeypatch.setattr(archives, "MAX_BYTES", total)
+    assert content(unpack(path)) == files
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz"])
+def test_an_archive_that_grows_too_much_is_refused(make_archive, refused, monkeypatch, suffix):
+    path = make_archive(f"bomb{suffix}", {f"cats/{i}.png": bytes(100_000) for i in range(10)})
+    size = path.stat().st_size
+    assert 50 * size < 1_000_000
+    monkeypatch.setattr(archives, "FREE_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_RATIO", 1_000_000 // size)
+    refused(path, "for a file of this size")
+    monkeypatch.setattr(archives, "MAX_RATIO", 1_000_000 // size + 1)
+    assert len(content(unpack(path))) == 10
+
+
+def test_a_small_archive_may_always_grow_to_a_gibibyte(make_archive):
+    path = make_archive("empty.zip", {"cats/1.png": bytes(3_000_000)})
+    assert path.stat().st_size * archives.MAX_RATIO < 3_000_000
+    assert len(content(unpack(path))["cats/1.png"]) == 3_000_000
+
+
+@pytest.mark.parametrize("hidden", ["cats/.1.png", "__MACOSX/1.png"])
+def test_what_is_left_out_counts_too(make_archive, refused, monkeypatch, hidden):
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
+    refused(make_archive("bomb.zip", {hidden: bytes(2000)}), "its content is larger than")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_too_many_entries_are_refused(make_archive, refused, monkeypatch, suffix):
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 4)
+    refused(make_archive(f"a{suffix}", {f"{i}.png": b"" for i in range(5)}), "more than 4 entries")
+    assert len(content(unpack(make_archive(f"b{suffix}", {f"{i}.png": b"" for i in range(4)})))) == 4
+
+
+def with_sizes(path, claimed):
+    """The zip at `path`, whose only entry now claims another size."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, claimed)
+    struct.pack_into("<I", data, data.index(b"PK\x03\x04") + 22, claimed)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("claimed", [0, 10, 4999, 5001, 2**31])
+def test_a_zip_that_lies_about_a_size_is_refused(make_archive, noise, refused, claimed):
+    refused(
+        with_sizes(make_archive("a.zip", {"1.png": noise(5000).tobytes()}), claimed),
+        "unpacked|not as large as it says|larger than",
+    )
+
+
+@pytest.mark.parametrize("length", [0, 9, 11, 10_000])
+def test_an_entry_that_yields_more_or_less_than_it_says_is_refused(make_archive, refused, monkeypatch, length):
+    path = make_archive("a.zip", {"1.png": b""})
+    monkeypatch.setattr(archives, "_entries", lambda _: iter([("1.png", 10, io.BytesIO(bytes(length)))]))
+    refused(path, "'1.png' is not as large as it says")
+
+
+def tar_header(name, size, kind=tarfile.REGTYPE):
+    """A tar header; `size` may be negative."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -513, -(2**40)])
+def test_a_negative_size_is_refused(tmp_path, refused, size):
+    first = tar_header("1.png", 3) + b"abc".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(first + tar_header("2.png", size) + bytes(1024))
+    refused(tmp_path / "a.tar", "cannot be unpacked")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_note_before_an_entry_cannot_fill_the_memory(tmp_path, refused, kind):
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(tar_header("note", 2**40, kind) + bytes(2**20))
+    refused(tmp_path / "a.tar.gz", "an entry of 1099511627776 bytes")
+
+
+def test_much_after_the_end_mark_is_refused(make_archive, files, refused):
+    path = make_archive("a.tar", files)
+    with path.open("ab") as file:
+        file.write(bytes(archives.MAX_TAIL))
+    refused(path, "more stands after its end")
+
+
+# what is refused: damage
+
+
+def damaged(path, suffix, files, change, positions):
+    """Unpacks the archive changed at each of these positions: how often it was refused; what was not is whole."""
+    whole, refusals = path.read_bytes(), 0
+    for number in positions:
+        other = path.with_name(f"{number}{suffix}")
+        other.write_bytes(change(whole, number))
+        try:
+            assert content(unpack(other)) == files, number
+        except ArchiveError:
+            refusals += 1
+    return refusals
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_archive_that_was_cut_off_anywhere_is_refused_or_whole(make_archive, files, own_cache, suffix):
+    path = make_archive(f"pets{suffix}", files)
+    whole = path.read_bytes()
+    end = whole.index(bytes(1024), 1) if suffix == ".tar" else len(whole)  # a plain tar ends in padding
+    positions = [*range(0, end, max(1, end // 60)), end - 1]
+    refusals = damaged(path, suffix, files, lambda data, length: data[:length], positions)
+    assert refusals == len(positions)
+    assert not list((own_cache / "archives").iterdir())
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".tar"])
+def test_a_flipped_bit_is_noticed_or_does_not_matter(make_archive, files, suffix):
+    path = make_archive(f"pets{suffix}", files)
+
+    def flip(data, position):
+        return data[:position] + bytes([data[position] ^ (1 << position % 8)]) + data[position + 1 :]
+
+    size = path.stat().st_size
+    positions = range(0, size, size // 80)
+    assert damaged(path, suffix, files, flip, positions) > 0.9 * len(positions)
+
+
+def test_a_damaged_header_in_the_middle_of_a_tar_is_not_taken_for_its_end(make_archive, files, refused):
+    path = make_archive("pets.tar", files)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"dogs/deep") + 5] ^= 1
+    path.write_bytes(data)
+    refused(path, "damaged or cut off: bad checksum")
+
+
+def test_a_tar_without_its_end_mark_is_refused(make_archive, files, refused):
+    path = make_archive("pets.tar", files)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"dogs/deep")])
+    refused(path, "damaged or cut off")
+
+
+def test_a_gzipped_tar_is_compared_with_its_checksum(make_archive, files, refused):
+    path = make_archive("pets.tar.gz", files)
+    data = path.read_bytes()
+    path.write_bytes(data[:-8] + bytes([data[-8] ^ 1]) + data[-7:])
+    refused(path, "CRC check failed")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("data", [b"", b"PK", b"I am a text\n" * 90, b"\x1f\x8b"], ids=["empty", "zip", "text", "gzip"])
+def test_what_is_no_archive_is_refused(tmp_path, refused, suffix, data):
+    (tmp_path / f"a{suffix}").write_bytes(data)
+    refused(tmp_path / f"a{suffix}", "cannot be unpacked")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_refused(tmp_path, noise, refused, suffix, seed):
+    magic = {".zip": b"PK\x03\x04", ".tar.gz": b"\x1f\x8b\x08\0", ".tar.xz": b"\xfd7zXZ\0", ".tar.bz2": b"BZh9"}
+    (tmp_path / f"a{suffix}").write_bytes(magic.get(suffix, b"") + noise(4000, seed=seed).tobytes())
+    refused(tmp_path / f"a{suffix}", "cannot be unpacked")
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.xz", ".tar.bz2"])
+def test_the_content_decides_how_a_tar_is_compressed(make_archive, files, tmp_path, suffix):
+    path = make_archive(f"pets{suffix}", files)
+    assert content(unpack(path.rename(tmp_path / "pets.tar"))) == files
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize(
+    "names",
+    [["a.png", "a.png"], ["a", "a/b.png"], ["a/b.png", "a"]],
+    ids=["twice", "file then folder", "folder then file"],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_entries_in_one_place_are_the_archives_fault(tmp_path, refused, suffix, names):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                archive.addfile(tarfile.TarInfo(name))
+    refused(path, "cannot be unpacked")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_name_too_long_for_the_disk_is_the_archives_fault(make_archive, refused, suffix):
+    refused(make_archive(f"a{suffix}", {"x" * 300 + ".png": b""}), "cannot be unpacked")
+
+
+def test_an_encrypted_zip_is_refused(make_archive, refused):
+    path = make_archive("a.zip", {"1.png": b"abc"})
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1
+    path.write_bytes(data)
+    refused(path, "encrypted")
+
+
+# several at once, and disks
+
+
+def test_of_two_at_once_both_get_the_whole_folder(make_archive, files, monkeypatch, own_cache):
+    path, answers = make_archive("pets.zip", files), []
+    meeting, write = threading.Barrier(2), archives._write_entries
+
+    def write_and_wait(*arguments):
+        write(*arguments)
+        meeting.wait()
+
+    monkeypatch.setattr(archives, "_write_entries", write_and_wait)
+    threads = [threading.Thread(target=lambda: answers.append(unpack(path))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 2 and answers[0] == answers[1]
+    assert content(answers[0]) == files
+    assert [entry.name for entry in (own_cache / "archives").iterdir()] == [answers[0].name]
+
+
+def test_a_disk_that_is_full_is_not_the_archives_fault(make_archive, files, monkeypatch, own_cache, refuses):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "_write_entries", full)
+    with refuses(OutputError, "No space left") as raised:
+        unpack(make_archive("pets.zip", files))
+    assert "EYEBRIGHT_CACHE" in raised.value.remedy
+    assert not list((own_cache / "archives").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_not_the_archives_fault(make_archive, files, monkeypatch, refuses):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(archives.tempfile, "mkdtemp", denied)
+    with refuses(OutputError, "Permission denied"):
+        unpack(make_archive("pets.zip", files))
+
+
+def test_a_cache_whose_place_is_a_file_is_an_output_error(make_archive, files, own_cache, refuses):
+    own_cache.write_text("")
+    with refuses(OutputError, "cannot write"):
+        unpack(make_archive("pets.zip", files))
+
+
+def test_an_interrupted_unpacking_leaves_nothing(make_archive, files, monkeypatch, own_cache):
+    def interrupted(entries, folder, *_):
+        (folder / "half").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archives, "_write_entries", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(make_archive("pets.zip", files))
+    assert not list((own_cache / "archives").iterdir())
+
+
+def test_an_unpacked_folder_has_the_rights_that_the_user_gives_to_new_folders(make_archive, files):
+    before = os.umask(0o022)
+    try:
+        folder = unpack(make_archive("pets.zip", files))
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_real_archives_are_unpacked(shared_file):
+    folder = unpack(shared_file("photos.zip"))
+    assert len(list(folder.rglob("*.JPEG"))) == 200
+
+
+def test_xz_is_read_by_its_blocks(make_archive, files, tmp_path):
+    plain = make_archive("pets.tar", files).read_bytes()
+    (tmp_path / "pets.tar.xz").write_bytes(lzma.compress(plain[:1000]) + lzma.compress(plain[1000:]))
+    assert content(unpack(tmp_path / "pets.tar.xz")) == files
