@@ -104,5 +104,6 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     >>> did_you_mean("epoch", ["epochs", "batch_size"])
     "did you mean 'epochs'?"
     """
-    nearest = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    return f"did you mean '{nearest[0]}'?" if nearest else ""
+    by_lower_case = {name.lower(): name for name in known}
+    nearest = difflib.get_close_matches(given.lower(), by_lower_case, n=1, cutoff=0.5)
+    return f"did you mean '{by_lower_case[nearest[0]]}'?" if nearest else ""

@@ -57,6 +57,8 @@ def test_the_root_is_no_builtin_error():
     [
         ("epoch", ["epochs", "batch_size"], "did you mean 'epochs'?"),
         ("cifar-10", ["digits", "mnist", "cifar10"], "did you mean 'cifar10'?"),
+        ("CIFAR10", ["digits", "mnist", "cifar10"], "did you mean 'cifar10'?"),
+        ("alexnet", ["LeNet", "AlexNet"], "did you mean 'AlexNet'?"),
         ("lenet", iter(["resnet50", "lenet5"]), "did you mean 'lenet5'?"),
         ("zzz", ["epochs", "batch_size"], ""),
         ("epochs", [], ""),

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -31,24 +29,21 @@ def test_a_folder_of_class_folders_is_one_part(picture_folder):
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("folders", "names"),
     [
-        ("train", "val", "test"),
-        ("training", "valid", "testing"),
-        ("Train", "VALIDATION", "Test"),
-        ("train", "test"),
-        ("train", "val"),
-        ("train",),
+        (["train", "val", "test"], ["train", "val", "test"]),
+        (["training", "valid", "testing"], ["train", "val", "test"]),
+        (["Train", "VALIDATION", "Test"], ["train", "val", "test"]),
+        (["train", "test"], ["train", "test"]),
+        (["train", "val"], ["train", "val"]),
+        (["train"], ["train"]),
     ],
-    ids=" ".join,
+    ids=str,
 )
-def test_parts_are_known_by_their_names(picture_folder, names):
-    folder = picture_folder({f"{name}/{kind}": 2 for name in names for kind in ("cats", "dogs")})
+def test_parts_are_known_by_their_names(picture_folder, folders, names):
+    folder = picture_folder({f"{name}/{kind}": 2 for name in folders for kind in ("cats", "dogs")})
     parts = load_parts(folder)
-    assert {name: len(part) for name, part in parts.items()} == {name.lower()[:5].rstrip("i"): 4 for name in ()} | {
-        part: 4 for part in parts
-    }
-    assert list(parts)[0] == "train" and len(parts) == len(names)
+    assert list(parts) == names
     for part in parts.values():
         assert part.classes == ("cats", "dogs") and part.labels.tolist() == [0, 0, 1, 1]
 
@@ -67,7 +62,7 @@ def test_a_folder_around_the_folders_is_looked_through(picture_folder, wrapper, 
 
 
 def test_folders_inside_a_class_folder_belong_to_the_class(picture_folder):
-    folder = picture_folder({"cats/black/old": 1, "cats": 0, "dogs": 1})
+    folder = picture_folder({"cats/black/old": 1, "dogs": 1})
     assert paths_of(load_parts(folder)["train"], folder) == ["cats/black/old/0.png", "dogs/0.png"]
 
 
@@ -192,7 +187,7 @@ def test_a_published_set_is_looked_for_under_the_root(shared_file):
 def test_real_folders_of_photographs_are_read(shared_file):
     parts = load_parts(shared_file("hymenoptera.zip"))
     assert {name: (len(part), part.classes) for name, part in parts.items()} == {
-        "train": (244, ("ants", "bees")),
+        "train": (245, ("ants", "bees")),  # 244 photographs and a GIF
         "val": (153, ("ants", "bees")),
     }
     assert parts["train"].read(0).shape[2] == 3
@@ -208,7 +203,7 @@ def test_an_unknown_name_names_the_nearest(given, meant, refuses, monkeypatch, t
     monkeypatch.chdir(tmp_path)
     with refuses(DataError, f"no data at '{given}'") as raised:
         load_data(given)
-    assert raised.value.remedy == f"did you mean '{meant}'?" or given == "MNIST"
+    assert raised.value.remedy == f"did you mean '{meant}'?"
 
 
 def test_a_name_like_no_other_says_where_was_looked(refuses, monkeypatch, tmp_path):
@@ -225,7 +220,7 @@ def test_a_single_picture_is_no_source(picture_folder, refuses):
 
 
 def test_an_empty_folder_is_refused(tmp_path, refuses):
-    with refuses(DataError, "has no class folders$|has no class folders\n"):
+    with refuses(DataError, r"has no class folders\n"):
         load_data(tmp_path)
 
 
@@ -309,7 +304,7 @@ def test_nothing_is_gathered_from_nothing():
 def test_a_place_without_pictures_is_refused(tmp_path, refuses, place, reason):
     (tmp_path / "empty").mkdir()
     with refuses(DataError, reason):
-        gather_pictures([Path(tmp_path) / place])
+        gather_pictures([tmp_path / place])
 
 
 def test_an_archive_without_pictures_is_refused(make_archive, refuses):

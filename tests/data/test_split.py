@@ -1,0 +1,352 @@
+import hashlib
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eyebright.data.images import ImageFiles, Images
+from eyebright.data.split import Splits, make_contract, make_splits, picture_digests, stratified_cut
+from eyebright.errors import DataError, PictureError
+
+CLASSES = ("ant", "bee", "cat")
+
+label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(lambda values: np.array(values, dtype=np.int64))
+shares = st.integers(0, 100).map(lambda percent: percent / 100)
+
+
+def labels(*values):
+    return np.array(values, dtype=np.int64)
+
+
+@pytest.fixture
+def images(noise):
+    """`images(20, 3)`: 20 pictures of 3 classes in turn, no two alike."""
+
+    def make(count, classes=3, seed=0):
+        return Images(noise(count, 4, 5, 3, seed=seed), np.arange(count, dtype=np.int64) % classes, CLASSES[:classes])
+
+    return make
+
+
+# cutting
+
+
+def shares_twin(counts, fraction):
+    """How many of each class are cut off: whole parts first, then one each to the largest remainders."""
+    exact = [count * Fraction(fraction).limit_denominator(1000) for count in counts]
+    take = [int(share) for share in exact]
+    missing = round(sum(counts) * Fraction(fraction).limit_denominator(1000)) - sum(take)
+    for label in sorted(range(len(counts)), key=lambda label: (take[label] - exact[label], label))[:missing]:
+        take[label] += 1
+    return take
+
+
+@given(label_lists, shares, st.integers(0, 5))
+def test_every_picture_is_kept_or_cut_off_and_both_ascend(given_labels, fraction, seed):
+    kept, cut = stratified_cut(given_labels, fraction, seed)
+    assert sorted([*kept, *cut]) == list(range(len(given_labels)))
+    assert (np.diff(kept) > 0).all() and (np.diff(cut) > 0).all()
+
+
+@given(label_lists, shares, st.integers(0, 5))
+def test_every_class_loses_its_share_within_one_picture(given_labels, fraction, seed):
+    _, cut = stratified_cut(given_labels, fraction, seed)
+    lost = np.bincount(given_labels[cut], minlength=6)
+    exact = np.bincount(given_labels, minlength=6) * fraction
+    assert (np.abs(lost - exact) < 1 + 1e-9).all()
+    assert abs(lost.sum() - exact.sum()) <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "counts", [[10, 10, 10], [5000] * 10, [7, 3, 1], [1, 1, 1], [97, 3], [10, 0, 5], [13]], ids=str
+)
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.15, 0.2, 0.37, 0.5, 0.9, 1.0])
+def test_the_counts_are_those_of_the_slow_twin(counts, fraction):
+    given_labels = np.repeat(np.arange(len(counts)), counts)
+    _, cut = stratified_cut(given_labels, fraction, seed=0)
+    assert np.bincount(given_labels[cut], minlength=len(counts)).tolist() == shares_twin(counts, fraction)
+
+
+@given(label_lists, shares, st.integers(0, 5))
+def test_the_same_seed_cuts_the_same(given_labels, fraction, seed):
+    first, again = (stratified_cut(given_labels, fraction, seed) for _ in range(2))
+    assert all(map(np.array_equal, first, again))
+
+
+def test_another_seed_cuts_others():
+    given_labels = np.arange(100) % 3
+    cuts = {tuple(stratified_cut(given_labels, 0.2, seed)[1].tolist()) for seed in range(20)}
+    assert len(cuts) == 20
+
+
+def test_every_picture_may_be_cut_off():
+    given_labels = np.arange(30) % 3
+    times = np.zeros(30)
+    for seed in range(200):
+        times[stratified_cut(given_labels, 0.2, seed)[1]] += 1
+    assert times.min() > 15 and times.max() < 65  # 40 expected
+
+
+def test_cifar10_is_cut_as_the_lecture_says():
+    kept, cut = stratified_cut(np.arange(50_000) % 10, 0.1, seed=0)
+    assert (len(kept), len(cut)) == (45_000, 5_000)
+    assert np.bincount(cut % 10).tolist() == [500] * 10
+
+
+# three parts
+
+
+def test_three_given_parts_are_taken_as_they_are(images):
+    parts = {"train": images(9), "val": images(6, seed=1), "test": images(3, seed=2)}
+    splits = make_splits(parts, source="mine")
+    assert (splits.train, splits.val, splits.test) == tuple(parts.values())
+    assert splits.source == "mine" and splits.classes == CLASSES
+    assert splits.parts() == parts
+
+
+@pytest.mark.parametrize("second", ["val", "test"])
+def test_of_two_given_parts_the_second_is_the_test_part(images, second):
+    other = images(6, seed=1)
+    splits = make_splits({"train": images(30), second: other})
+    assert splits.test is other and (len(splits.train), len(splits.val)) == (27, 3)
+
+
+def test_of_one_given_part_test_is_cut_first_and_validation_from_the_rest(images):
+    everything = images(60)
+    splits = make_splits({"train": everything}, val_fraction=0.25, test_fraction=0.2)
+    assert [len(part) for part in splits.parts().values()] == [36, 12, 12]
+    names = [part.name(i) for part in splits.parts().values() for i in range(len(part))]
+    assert sorted(names) == sorted(everything.name(i) for i in range(60))
+    for part in splits.parts().values():
+        assert np.bincount(part.labels).tolist() == [len(part) // 3] * 3
+
+
+def test_the_test_part_does_not_depend_on_the_validation_fraction(images):
+    tests = [make_splits({"train": images(60)}, val_fraction=share).test.names for share in (0, 0.1, 0.5)]
+    assert tests[0] == tests[1] == tests[2]
+
+
+def test_without_a_fraction_there_is_no_validation_part(images):
+    splits = make_splits({"train": images(30)}, val_fraction=0)
+    assert splits.val is None and list(splits.parts()) == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("count", "fractions", "purpose"),
+    [
+        (3, {"val_fraction": 0}, "test"),
+        (9, {"val_fraction": 0, "test_fraction": 0.01}, "test"),
+        (9, {"test_fraction": 0}, "test"),
+        (9, {"val_fraction": 0.9}, "validation"),
+        (9, {"val_fraction": 0.01}, "validation"),
+    ],
+    ids=str,
+)
+def test_too_few_pictures_to_cut_are_refused(images, refuses, count, fractions, purpose):
+    with refuses(DataError, f"pictures do not suffice to cut .* off for {purpose}") as raised:
+        make_splits({"train": images(count)}, **fractions)
+    assert "the smallest class is '" in raised.value.expected
+
+
+def test_the_smallest_class_is_named(noise, refuses):
+    few = Images(noise(8, 4, 5, 3), labels(0, 0, 0, 0, 0, 2, 2, 1), CLASSES)
+    with refuses(DataError, "8 pictures do not suffice to cut 80% off for test") as raised:
+        make_splits({"train": few}, test_fraction=0.8)
+    assert "'bee'" in raised.value.expected
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["val_fraction", "test_fraction"])
+def test_a_fraction_that_is_none_is_refused(images, refuses, name, fraction):
+    with refuses(DataError, f"{name} is {fraction}"):
+        make_splits({"train": images(30)}, **{name: fraction})
+
+
+@pytest.mark.parametrize("names", [["test"], ["val", "test"], []])
+def test_parts_without_a_training_part_are_refused(images, refuses, names):
+    with refuses(DataError, f"has the parts {', '.join(names) or 'none'}"):
+        make_splits(dict.fromkeys(names, images(9)))
+
+
+def test_a_single_class_is_refused(images, refuses):
+    with refuses(DataError, "arrays has one class only: ant"):
+        make_splits({"train": images(9, classes=1)})
+
+
+# the contract
+
+
+@pytest.fixture
+def splits(images):
+    return Splits(images(9), images(6, seed=1), images(6, seed=2), "mine")
+
+
+def test_the_digest_of_an_array_is_of_its_shape_and_pixels(images):
+    pictures = images(3)
+    for index, digest in enumerate(picture_digests(pictures)):
+        twin = hashlib.sha256(b"(4, 5, 3)" + bytes(pictures.pixels[index].ravel().tolist())).digest()
+        assert digest.tobytes() == twin
+
+
+def test_the_digest_of_a_file_is_of_its_bytes(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(bytes([i] * 10))
+    digests = picture_digests(ImageFiles(tuple(sorted(tmp_path.iterdir())), labels(0, 1, 2), CLASSES))
+    assert [digest.tobytes() for digest in digests] == [hashlib.sha256(bytes([i] * 10)).digest() for i in range(3)]
+
+
+def test_pictures_of_the_same_bytes_and_other_shapes_differ(noise):
+    pixels = noise(1, 4, 6, 1)
+    digests = [
+        picture_digests(Images(pixels.reshape(shape), labels(0), CLASSES)).tobytes()
+        for shape in [(1, 4, 6, 1), (1, 6, 4, 1), (1, 8, 1, 3), (1, 2, 4, 3)]
+    ]
+    assert len(set(digests)) == 4
+
+
+def test_the_order_in_memory_does_not_change_a_digest(images):
+    pictures = images(3)
+    assert np.array_equal(
+        picture_digests(replace(pictures, pixels=np.asfortranarray(pictures.pixels))), picture_digests(pictures)
+    )
+
+
+def test_a_file_that_is_gone_is_a_picture_error(tmp_path, refuses):
+    with refuses(PictureError, "gone.png"):
+        picture_digests(ImageFiles((tmp_path / "gone.png",), labels(0), CLASSES))
+
+
+def test_the_root_is_the_same_for_the_same_data(splits, images):
+    again = Splits(images(9), images(6, seed=1), images(6, seed=2), "by another name")
+    assert make_contract(splits).root == make_contract(again).root
+    assert len(make_contract(splits).root) == 64
+
+
+def change_a_pixel(splits):
+    pixels = splits.val.pixels.copy()
+    pixels[5, 3, 4, 2] ^= 1
+    return replace(splits, val=replace(splits.val, pixels=pixels))
+
+
+def swap_two(splits):
+    return replace(splits, train=splits.train.select([1, 0, *range(2, 9)]))
+
+
+def change_a_label(splits):
+    return replace(splits, test=replace(splits.test, labels=labels(1, 1, 2, 0, 1, 2)))
+
+
+def rename_a_class(splits):
+    return Splits(*(replace(part, classes=("ant", "bee", "cow")) for part in splits.parts().values()))
+
+
+def order_of_classes(splits):
+    return Splits(*(replace(part, classes=("bee", "ant", "cat")) for part in splits.parts().values()))
+
+
+def exchange_two_parts(splits):
+    return replace(splits, val=splits.test, test=splits.val)
+
+
+def leave_one_out(splits):
+    return replace(splits, test=splits.test.select(range(5)))
+
+
+def one_twice(splits):
+    return replace(splits, test=splits.test.select([0, 0, *range(1, 6)]))
+
+
+def move_one_to_another_part(splits):
+    everything = Images(
+        np.concatenate([splits.train.pixels, splits.val.pixels]),
+        np.concatenate([splits.train.labels, splits.val.labels]),
+        CLASSES,
+    )
+    return replace(splits, train=everything.select(range(10)), val=everything.select(range(10, 15)))
+
+
+def no_validation(splits):
+    return replace(splits, val=None)
+
+
+CHANGES = [
+    change_a_pixel,
+    swap_two,
+    change_a_label,
+    rename_a_class,
+    order_of_classes,
+    exchange_two_parts,
+    leave_one_out,
+    one_twice,
+    move_one_to_another_part,
+    no_validation,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_of_the_data_changes_the_root(splits, change):
+    assert make_contract(change(splits)).root != make_contract(splits).root
+
+
+def test_every_single_pixel_counts(images):
+    picture = images(2)
+    roots = set()
+    for position in range(picture.pixels.size):
+        pixels = picture.pixels.copy()
+        pixels.ravel()[position] ^= 1
+        roots.add(make_contract(Splits(replace(picture, pixels=pixels), None, images(2, seed=1))).root)
+    roots.add(make_contract(Splits(picture, None, images(2, seed=1))).root)
+    assert len(roots) == picture.pixels.size + 1
+
+
+def test_no_picture_is_shared_by_parts_that_are_apart(splits):
+    assert make_contract(splits).shared() == {}
+
+
+def test_the_same_picture_in_two_parts_is_found(splits, images):
+    leaking = images(6, seed=2).pixels
+    leaking[4] = splits.train.pixels[7]
+    leaking[1] = splits.val.pixels[3]
+    leaking[2] = splits.val.pixels[3]
+    contract = make_contract(replace(splits, test=replace(splits.test, pixels=leaking)))
+    assert contract.shared() == {("train", "test"): [(7, 4)], ("val", "test"): [(3, 1), (3, 2)]}
+
+
+def test_the_same_picture_twice_in_one_part_is_not_shared(splits):
+    assert make_contract(replace(splits, train=splits.train.select([0, 0, 1]))).shared() == {}
+
+
+def test_the_same_file_under_two_names_is_found(picture_folder):
+    from eyebright.data.sources import load_data
+
+    folder = picture_folder({"train/cats": 9, "train/dogs": 9, "test/cats": 2, "test/dogs": 2})
+    (folder / "test" / "dogs" / "1.png").write_bytes((folder / "train" / "cats" / "4.png").read_bytes())
+    contract = make_contract(load_data(folder, val_fraction=0))
+    assert contract.shared() == {("train", "test"): [(4, 3)]}
+
+
+def test_both_files_of_the_contract_are_written(splits, tmp_path):
+    contract = make_contract(splits)
+    contract.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.json", "split.npz"]
+    assert json.loads((tmp_path / "split.json").read_text(encoding="utf-8")) == {
+        "source": "mine",
+        "classes": ["ant", "bee", "cat"],
+        "root_sha256": contract.root,
+        "counts": {"train": [3, 3, 3], "val": [2, 2, 2], "test": [2, 2, 2]},
+    }
+    with np.load(tmp_path / "split.npz", allow_pickle=False) as stored:
+        assert set(stored) == {f"{part}_{what}" for part in ("train", "val", "test") for what in ("digests", "labels")}
+        for part, pictures in splits.parts().items():
+            assert np.array_equal(stored[f"{part}_digests"], picture_digests(pictures))
+            assert np.array_equal(stored[f"{part}_labels"], pictures.labels)
+
+
+def test_a_class_without_pictures_is_counted_as_none(images, tmp_path):
+    few = images(9).select([0, 1])
+    make_contract(Splits(images(9), None, few)).save(tmp_path)
+    assert json.loads((tmp_path / "split.json").read_text())["counts"] == {"train": [3, 3, 3], "test": [1, 1, 0]}
