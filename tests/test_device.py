@@ -94,6 +94,42 @@ def test_the_plan_tells_what_torch_runs_on():
     assert chosen.instruction_set == torch.backends.cpu.get_cpu_capability()
 
 
+@pytest.fixture
+def threads_of_torch(monkeypatch):
+    """Three of four processors; what is set afterwards is forgotten after the test."""
+    asked = [3]
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: asked[-1])
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "used"), [(None, 3), (1, 1), (4, 4), (5, 3)], ids=["as it is", "one", "all", "too many"]
+)
+def test_as_many_threads_as_asked_for_are_used_where_there_are_processors(threads_of_torch, wanted, used):
+    assert choose_plan("cpu", threads=wanted).threads == used
+    assert torch.get_num_threads() == used
+
+
+@pytest.fixture
+def threads():
+    """As many threads as torch has now; afterwards it has as many again."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_threads_that_are_asked_for_are_set_for_the_whole_process(monkeypatch, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: threads + 1)
+    assert choose_plan("cpu", threads=threads + 1).threads == threads + 1
+    assert torch.get_num_threads() == threads + 1
+
+
+def test_more_threads_than_processors_are_not_set(monkeypatch, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: threads)
+    assert choose_plan("cpu", threads=threads + 1).threads == threads == torch.get_num_threads()
+
+
 def test_a_plan_goes_through_a_file_unchanged():
     assert Plan(**json.loads(json.dumps(choose_plan("cpu").as_dict()))) == choose_plan("cpu")
 
@@ -132,6 +168,21 @@ def test_the_machine_is_described_in_plain_values():
     assert json.loads(json.dumps(machine)) == machine
     assert {"system", "python", "torch", "processor", "cores", "threads", "instruction_set"} <= machine.keys()
     assert all(value not in ("", None) for value in machine.values())
+
+
+def test_memory_is_told_in_gibibytes(monkeypatch):
+    monkeypatch.setattr("os.sysconf_names", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 2}, raising=False)
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 5 * 2**18 // 2, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    assert describe_machine()["memory_gib"] == 2.5
+
+
+def test_a_gpu_is_told_by_its_name(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert describe_machine()["gpu"] == "NVIDIA H200"
+
+
+def test_without_a_gpu_none_is_told(no_gpu):
+    assert "gpu" not in describe_machine()
 
 
 @pytest.mark.cuda

@@ -126,6 +126,15 @@ def test_a_written_file_has_the_rights_that_the_user_gives_to_new_files(tmp_path
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+def test_writing_leaves_the_rights_of_later_files_alone(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+
+
 def test_a_folder_that_is_missing_is_an_output_error(tmp_path, refuses):
     with refuses(OutputError, "nowhere"):
         write_text(tmp_path / "nowhere" / "a.txt", "text")
@@ -190,6 +199,12 @@ def test_a_header_with_numbers_as_keys_can_be_read_again(tmp_path):
     write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, HEADER | {"counts": counts})
     _, header = read_safetensors(tmp_path / "a.safetensors", KIND, 1)
     assert header["counts"] == {str(number): number for number in range(12)}
+
+
+def test_a_header_of_a_thousand_classes_is_read(tmp_path):
+    classes = [f"n{number:08}, a kind of animal" for number in range(1000)]
+    write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, HEADER | {"classes": classes})
+    assert read_safetensors(tmp_path / "a.safetensors", KIND, 1)[1]["classes"] == classes
 
 
 def test_the_given_header_is_not_changed(tmp_path):

@@ -99,7 +99,7 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                 kind = stat.S_IFMT(entry.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise _refused(path, f"the entry {entry.filename!r} is a link or a device")
-                if not entry.is_dir():
+                if not entry.filename.endswith("/"):  # is_dir() stumbles over an empty name
                     with archive.open(entry) as content:
                         yield entry.filename, entry.file_size, content
         return

@@ -71,7 +71,7 @@ class Loader:
         if workers is None:
             workers = 0 if isinstance(pictures, Images) and plan.device == "cpu" else 2
         self.workers = workers
-        self._labels = torch.from_numpy(pictures.labels)
+        self._labels = torch.from_numpy(np.array(pictures.labels))  # torch takes no read-only or reversed views
 
     @property
     def steps(self) -> int:

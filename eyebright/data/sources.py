@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +53,16 @@ def load_data(
 
 def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[str, Pictures]:
     """The parts of a source as it has them, nothing cut: ``{"train": …}``, perhaps with ``"val"`` and ``"test"``."""
-    if str(source) in PUBLISHED:
-        return PUBLISHED[str(source)](data_root(root))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _read_folder(path, str(source))
-    if path.is_file() and is_archive(path):
-        return _read_folder(unpack(path), str(source))
-    if path.is_file():
+    with _as_data_error(source):
+        if str(source) in PUBLISHED:
+            return PUBLISHED[str(source)](data_root(root))
+        path = _expand(source)
+        if path.is_dir():
+            return _read_folder(path, str(source))
+        single = path.is_file()
+        if single and is_archive(path):
+            return _read_folder(unpack(path), str(source))
+    if single:
         raise DataError(
             f"{source} is a single file",
             expected="a folder of class folders, or a .zip or .tar(.gz/.xz) of one",
@@ -77,7 +81,9 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not any(map(_is_hidden, path.relative_to(folder).parts))
+        if path.suffix.lower() in SUFFIXES
+        and not any(map(_is_hidden, path.relative_to(folder).parts))
+        and not path.is_dir()
     )
 
 
@@ -89,25 +95,46 @@ def gather_pictures(places: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        path = Path(place).expanduser()
-        if path.is_file() and not is_archive(path):
-            found.append(path)
-            continue
-        if not path.exists():
-            raise DataError(
-                f"there is nothing at '{place}'",
-                expected="a picture, a folder of pictures or an archive of them",
-                remedy=f"check the path; looked in {Path.cwd()}",
-            )
-        pictures = find_pictures(path if path.is_dir() else unpack(path))
-        if not pictures:
-            raise DataError(
-                f"there are no pictures in {place}",
-                expected=f"files ending in {', '.join(sorted(SUFFIXES))}",
-                remedy="check the path",
-            )
-        found += pictures
+        with _as_data_error(place):
+            found += _gather(place)
     return found
+
+
+def _gather(place: str | Path) -> list[Path]:
+    path = _expand(place)
+    if path.is_file() and not is_archive(path):
+        return [path]
+    if not path.exists():
+        raise DataError(
+            f"there is nothing at '{place}'",
+            expected="a picture, a folder of pictures or an archive of them",
+            remedy=f"check the path; looked in {Path.cwd()}",
+        )
+    pictures = find_pictures(path if path.is_dir() else unpack(path))
+    if not pictures:
+        raise DataError(
+            f"there are no pictures in {place}",
+            expected=f"files ending in {', '.join(sorted(SUFFIXES))}",
+            remedy="check the path",
+        )
+    return pictures
+
+
+@contextmanager
+def _as_data_error(place: str | Path) -> Iterator[None]:
+    """For what the operating system refuses: a folder that may not be read, a name too long."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot read {place}: {error.strerror or error}",
+            expected="a folder, an archive or a picture that this user may read",
+            remedy="check the path and the permissions",
+        ) from error
+
+
+def _expand(place: str | Path) -> Path:
+    return Path(os.path.expanduser(place))  # noqa: PTH111 (Path's own raises where there is no such user)
 
 
 def _read_folder(folder: Path, source: str) -> dict[str, Pictures]:

@@ -35,6 +35,15 @@ class Splits:
     test: Pictures
     source: str = "arrays"
 
+    def __post_init__(self) -> None:
+        for name, part in self.parts().items():
+            if part.classes != self.classes:
+                raise DataError(
+                    f"the part {name} of {self.source} has the classes {_first(part.classes)}",
+                    expected=f"those of the training part in the same order: {_first(self.classes)}",
+                    remedy="give every part the same class names, and labels that are indices into them",
+                )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in order."""
@@ -67,7 +76,8 @@ def make_splits(
         source: what the user called the data.
 
     Raises:
-        DataError: a part is missing or has a single class, a fraction leaves a class without pictures.
+        DataError: a part is missing or has a single class, parts differ in their classes, or a fraction leaves a
+            class without pictures.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
@@ -215,6 +225,10 @@ def _cut(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tuple[
             remedy="add pictures, or set another fraction in the recipe's [data]",
         )
     return kept, cut
+
+
+def _first(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:20]) + (" …" if len(classes) > 20 else "")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -99,6 +99,12 @@ def test_folders_and_what_macs_and_hidden_files_add_are_left_out(make_archive, s
     assert content(folder) == {"cats/1.png": b"1"}
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_names_may_begin_with_the_folder_itself(make_archive, suffix):
+    files = {"./cats/1.png": b"1", "./cats/./2.png": b"2"}
+    assert content(unpack(make_archive(f"pets{suffix}", files))) == {"cats/1.png": b"1", "cats/2.png": b"2"}
+
+
 def test_names_from_windows_become_folders(make_archive):
     assert content(unpack(make_archive("pets.tar", {"cats\\1.png": b"1"}))) == {"cats/1.png": b"1"}
 
@@ -151,6 +157,23 @@ def test_long_names_are_kept_in_every_form_of_tar(tmp_path, form):
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_a_place_outside_the_folder_is_refused(make_archive, files, refused, name, suffix):
     refused(make_archive(f"pets{suffix}", {**files, name: b"evil"}), "would be written outside its folder")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_entry_without_a_name_is_refused(make_archive, refused, suffix):
+    path = make_archive(f"pets{suffix}", {"?": b"x"} if suffix == ".zip" else {"": b"x"})
+    if suffix == ".zip":  # zipfile does not write one either
+        data = bytearray(path.read_bytes())
+        for mark, length, name in ((b"PK\x01\x02", 28, 46), (b"PK\x03\x04", 26, 30)):
+            start = data.index(mark)
+            assert data[start + name : start + name + 1] == b"?"
+            struct.pack_into("<H", data, start + length, 0)
+            del data[start + name]
+        end = data.index(b"PK\x05\x06")
+        size, offset = struct.unpack_from("<II", data, end + 12)
+        struct.pack_into("<II", data, end + 12, size - 1, offset - 1)
+        path.write_bytes(data)
+    refused(path, "the entry '' would be written outside its folder")
 
 
 @pytest.mark.parametrize("slashes", ["", "/", "//"], ids=["one slash", "two", "three"])
@@ -417,7 +440,13 @@ def test_of_two_at_once_both_get_the_whole_folder(make_archive, files, monkeypat
         meeting.wait()
 
     monkeypatch.setattr(archives, "_write_entries", write_and_wait)
-    threads = [threading.Thread(target=lambda: answers.append(unpack(path))) for _ in range(2)]
+    def work():
+        try:
+            answers.append(unpack(path))
+        finally:
+            meeting.abort()  # one that fails leaves nobody waiting
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -199,6 +199,15 @@ def test_the_order_in_memory_changes_nothing(in_memory, layout):
         assert equal(batches(other, prepare, **options), batches(in_memory, prepare, **options))
 
 
+@pytest.mark.filterwarnings("error")
+def test_labels_of_any_kind_of_array_are_taken(in_memory):
+    reversed_view, read_only = in_memory.labels[::-1], in_memory.labels.copy()
+    read_only.flags.writeable = False
+    for given in (reversed_view, read_only):
+        made = batches(replace(in_memory, labels=given), Prepare())
+        assert np.concatenate([batch.labels.numpy() for batch in made]).tolist() == given.tolist()
+
+
 # how many
 
 
@@ -371,8 +380,14 @@ def test_pictures_that_stay_different_are_not_kept(of_all_sizes, prepare):
 
 @pytest.mark.parametrize(
     ("prepare", "shape"),
-    [(Prepare(resize=40), (14, 12, 3)), (Prepare(resize=6), (7, 6, 3)), (Prepare(channels=1), (14, 12, 1))],
-    ids=["before enlarging", "after making smaller", "grey"],
+    [
+        (Prepare(resize=40), (14, 12, 3)),
+        (Prepare(resize=6), (7, 6, 3)),
+        (Prepare(resize=(25, 8)), (14, 12, 3)),
+        (Prepare(resize=(4, 40)), (4, 40, 3)),
+        (Prepare(channels=1), (14, 12, 1)),
+    ],
+    ids=["before enlarging", "after making smaller", "more in all", "less in all", "grey"],
 )
 def test_the_smaller_form_is_kept(noise, files, prepare, shape):
     kept = keep_in_memory(files([noise(14, 12, 3, seed=i) for i in range(3)]), prepare)

@@ -99,6 +99,12 @@ def test_16_bits_are_rounded_to_8(encode, kind):
     assert decoded.min() == 0 and decoded.max() == 255
 
 
+def test_32_bits_are_clipped_to_16(encode):
+    deep = np.array([[-5, 0, 300, 65535, 70_000]], dtype=np.int32)
+    decoded = decode(encode(Image.fromarray(deep), "TIFF"), "a picture")
+    assert decoded.ravel().tolist() == [0, 0, 1, 255, 255]
+
+
 def test_of_several_frames_the_first_is_taken(noise, encode):
     frames = [Image.fromarray(noise(6, 8, 3, seed=i)).quantize(16) for i in range(3)]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])

@@ -50,6 +50,13 @@ def test_nothing_can_be_selected(request, kind):
     assert len(request.getfixturevalue(kind).select([])) == 0
 
 
+@pytest.mark.parametrize("kind", ["in_memory", "on_disk"])
+def test_pictures_can_be_compared_and_kept_in_a_set(request, kind):
+    pictures = request.getfixturevalue(kind)
+    assert pictures == pictures and pictures != pictures.select(range(4))
+    assert len({pictures, pictures.select(range(4))}) == 2
+
+
 def test_given_names_are_used(in_memory):
     named = Images(in_memory.pixels, in_memory.labels, CLASSES, ("a", "b", "c", "d"))
     assert [named.name(i) for i in range(4)] == ["a", "b", "c", "d"]
@@ -98,8 +105,9 @@ WRONG_LABELS = {
 def test_labels_that_do_not_fit_are_refused(request, kind, wrong, refuses):
     pictures = request.getfixturevalue(kind)
     content = pictures.pixels if kind == "in_memory" else pictures.paths
-    with refuses(DataError, f"labels of {wrong.dtype} .* for 4 pictures of 2 classes"):
+    with refuses(DataError, f"labels of {wrong.dtype} .* for 4 pictures of 2 classes") as raised:
         type(pictures)(content, wrong, CLASSES)
+    assert raised.value.expected == "int64 [4], each an index from 0 to 1"
 
 
 def test_the_error_says_what_the_labels_span(noise, refuses):

@@ -169,10 +169,12 @@ def test_resizing_twice_is_resizing_once(prepare, noise, size, channels):
 
 
 def test_grey_is_the_luma_that_pillow_computes():
-    values = np.array([0, 1, 2, 3, 50, 85, 100, 127, 128, 129, 200, 253, 254, 255], np.uint8)
-    colors = np.stack(np.meshgrid(values, values, np.arange(256, dtype=np.uint8)), axis=-1).reshape(14, -1, 3)
-    grey = Prepare(channels=1).resize_picture(colors)
-    assert np.array_equal(grey[..., 0], np.asarray(Image.fromarray(colors).convert("L")))
+    colors = np.empty((256, 256, 3), np.uint8)
+    colors[..., 1], colors[..., 2] = np.mgrid[:256, :256]
+    for red in range(256):  # every colour there is
+        colors[..., 0] = red
+        grey = Prepare(channels=1).resize_picture(colors)
+        assert np.array_equal(grey[..., 0], np.asarray(Image.fromarray(colors).convert("L"))), red
 
 
 def test_grey_becomes_colour_by_repetition_and_comes_back():

@@ -402,7 +402,14 @@ def server(tmp_path, monkeypatch):
 
         def do_GET(self):
             asked.append(self.path)
-            super().do_GET()
+            if self.path.startswith("/half-of/"):  # promises all and hangs up
+                data = (folder / self.path.rpartition("/")[2]).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 2])
+            else:
+                super().do_GET()
 
         def log_message(self, *_):
             pass
@@ -438,6 +445,16 @@ def test_another_file_than_the_published_is_refused_and_not_kept(server, tmp_pat
     with refuses(DownloadError, "could not fetch") as raised:
         fetch(url + "a.bin", md5_of(b"the published file"), tmp_path / "root")
     assert md5_of(b"the published file") in raised.value.expected
+    assert not list((tmp_path / "root").iterdir())
+
+
+def test_a_download_that_was_cut_off_is_refused_and_not_kept(server, tmp_path, noise, refuses):
+    url, folder, asked = server
+    data = noise(100_000).tobytes()
+    (folder / "a.bin").write_bytes(data)
+    with refuses(DownloadError, "could not fetch"):
+        fetch(url + "half-of/a.bin", md5_of(data), tmp_path / "root")
+    assert asked == ["/half-of/a.bin"]
     assert not list((tmp_path / "root").iterdir())
 
 

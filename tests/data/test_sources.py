@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from eyebright.data.images import ImageFiles, Images
 from eyebright.data.sources import find_part_folders, find_pictures, gather_pictures, load_data, load_parts
-from eyebright.errors import ArchiveError, DataError
+from eyebright.errors import ArchiveError, DataError, PictureError
 
 
 def paths_of(pictures, folder):
@@ -106,6 +108,19 @@ def test_other_files_are_not_pictures(picture_folder):
     (folder / "cats" / "notes.txt").write_text("a note")
     (folder / "README.md").write_text("a page")
     assert len(load_parts(folder)["train"]) == 2
+
+
+def test_a_folder_called_like_a_picture_is_no_picture(picture_folder):
+    folder = picture_folder({"cats/album.jpg": 1, "dogs": 1})
+    assert paths_of(load_parts(folder)["train"], folder) == ["cats/album.jpg/0.png", "dogs/0.png"]
+
+
+def test_a_link_that_leads_nowhere_is_not_left_out_in_silence(picture_folder, refuses):
+    folder = picture_folder({"cats": 1, "dogs": 1})
+    (folder / "cats" / "1.png").symlink_to(folder / "gone.png")
+    train = load_parts(folder)["train"]
+    with refuses(PictureError, "1.png: No such file"):
+        train.read(1)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.PnG", "a.b.tiff", "a.pgm"])
@@ -211,6 +226,37 @@ def test_a_name_like_no_other_says_where_was_looked(refuses, monkeypatch, tmp_pa
     with refuses(DataError, "no data at 'pets/zzz'") as raised:
         load_data("pets/zzz")
     assert str(tmp_path) in raised.value.remedy and "digits, mnist, cifar10" in raised.value.expected
+
+
+def load_one(place):
+    return load_data(place)
+
+
+def gather_one(place):
+    return gather_pictures([place])
+
+
+@pytest.mark.parametrize("read", [load_one, gather_one])
+def test_the_home_of_nobody_is_a_place_that_is_not_there(read, refuses):
+    with refuses(DataError, "at '~nobody-of-this-name/pets'"):
+        read("~nobody-of-this-name/pets")
+
+
+@pytest.mark.parametrize("read", [load_one, gather_one])
+def test_a_name_too_long_for_the_disk_is_refused(read, refuses):
+    with refuses(DataError, "cannot read xxx.*: File name too long"):
+        read("x" * 5000)
+
+
+@pytest.mark.parametrize(("read", "asked"), [(load_one, "iterdir"), (gather_one, "rglob")])
+def test_a_folder_that_may_not_be_read_is_refused(picture_folder, monkeypatch, refuses, read, asked):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    folder = picture_folder({"cats": 1, "dogs": 1})
+    monkeypatch.setattr(Path, asked, denied)
+    with refuses(DataError, f"cannot read {folder}: Permission denied"):
+        read(folder)
 
 
 def test_a_single_picture_is_no_source(picture_folder, refuses):

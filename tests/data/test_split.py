@@ -172,6 +172,15 @@ def test_parts_without_a_training_part_are_refused(images, refuses, names):
         make_splits(dict.fromkeys(names, images(9)))
 
 
+@pytest.mark.parametrize("names", [("bee", "ant", "cat"), ("ant", "bee"), ("ant", "bee", "cat", "dog")], ids=str)
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_parts_whose_classes_differ_are_refused(images, refuses, part, names):
+    other = replace(images(6, seed=1), labels=labels(0, 1, 0, 1, 0, 1), classes=names)
+    with refuses(DataError, f"the part {part} of arrays has the classes {', '.join(names)}\n") as raised:
+        make_splits({"train": images(9), "val": images(6), "test": images(6)} | {part: other})
+    assert "ant, bee, cat" in raised.value.expected
+
+
 def test_a_single_class_is_refused(images, refuses):
     with refuses(DataError, "arrays has one class only: ant"):
         make_splits({"train": images(9, classes=1)})
