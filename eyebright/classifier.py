@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from torch import Tensor
 
 from eyebright.data.decode import decode_file, to_channels
@@ -18,9 +17,10 @@ from eyebright.data.images import Pixels
 from eyebright.data.prepare import Prepare
 from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, EyebrightError
-from eyebright.files import not_a, read_safetensors, write_safetensors
+from eyebright.files import not_a
 from eyebright.layers.network import Network
 from eyebright.models.catalog import create_model
+from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
 CHUNK = 64  # pictures that are held in memory at a time
@@ -178,16 +178,41 @@ class Classifier:
         """
         path = Path(path)
         tensors, header = read_safetensors(path, "eyebright.classifier", FORMAT_VERSION)
-        del header["format_version"]
         plan = choose_plan(device)
         try:
-            model = create_model(header.pop("model"), **header.pop("options"))
-            model.load_state_dict({name.removeprefix("model."): value for name, value in tensors.items()})
+            with torch.device("meta"):  # shapes only: a header can ask for more memory than there is
+                model = create_model(header.pop("model"), **header.pop("options"))
+            weights = {name.removeprefix("model."): value for name, value in tensors.items()}
+            check_weights(weights, model.state_dict())
+            model.to_empty(device="cpu").load_state_dict(weights)
+            classes = header.pop("classes")
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise TypeError("its class names are no list of names")
             prepare = Prepare.model_validate(header.pop("prepare"))
-            return cls(model, tuple(header.pop("classes")), prepare, header, plan)
-        except (KeyError, TypeError, RuntimeError, ValidationError, EyebrightError) as error:
-            reason = str(error).splitlines()[0]
+            return cls(model, tuple(classes), prepare, header, plan)
+        except KeyError as error:
+            raise not_a(path, "classifier", f"its header lacks {error}") from error
+        except (TypeError, RuntimeError, ValueError, EyebrightError) as error:
+            reason = error.problem if isinstance(error, EyebrightError) else " ".join(str(error).split())
             raise not_a(path, "classifier", f"its parts do not fit together: {reason}") from error
+
+
+def check_weights(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compares names, shapes and number formats of weights with those of a network.
+
+    Raises:
+        ValueError: they differ; it says in what.
+    """
+    for what, names in (("lacks", expected.keys() - given.keys()), ("has unknown", given.keys() - expected.keys())):
+        if names:
+            raise ValueError(f"it {what} weights: {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}")
+    for name, there in given.items():
+        wanted = expected[name]
+        if there.shape != wanted.shape or there.dtype != wanted.dtype:
+            raise ValueError(
+                f"{name} is {there.dtype} {list(there.shape)}, where the network has "
+                f"{wanted.dtype} {list(wanted.shape)}"
+            )
 
 
 def two_logits(logits: Tensor) -> Tensor:

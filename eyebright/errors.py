@@ -98,6 +98,10 @@ class TrainingDivergedError(EyebrightError):
     """The loss is no longer a finite number."""
 
 
+class DataWarning(UserWarning):
+    """Something about the data makes figures mean less than they seem to."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Names the nearest known name: ``"did you mean 'lenet5'?"``, or ``""`` when none is near.
 

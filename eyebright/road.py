@@ -6,19 +6,22 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts
-from eyebright.data.split import Contract, Splits, make_contract
+from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
-from eyebright.errors import DataError, EyebrightError, RecipeError, RunError
+from eyebright.errors import DataError, DataWarning, EyebrightError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import Evaluation, evaluate
 from eyebright.inspection.report import write_report
 from eyebright.training.estimate import Estimate, in_words
@@ -30,7 +33,7 @@ from eyebright.training.tensorboard import TensorBoard
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, by Ctrl-C or SIGTERM, and has: its checkpoint is written."""
+    """A run was asked to stop, by Ctrl-C, SIGTERM or SIGHUP, and has: it can be resumed."""
 
     def __init__(self, path: Path):
         super().__init__(f"interrupted; go on with: eyebright train --resume {path}")
@@ -83,11 +86,13 @@ def train(
         )
     path = Path(out) if out is not None else _free_folder(chosen.name)
     plan = choose_plan(device, chosen.training.number_format)
-    with Display(console or Console(stderr=True)) as screen:
-        run = Run.create(path, chosen, seed, plan)
+    with (
+        Display(console or Console(stderr=True)) as screen,
+        _stoppable(Run(path)) as stop,
+        Run.begin(path, chosen, seed, plan) as run,
+    ):
         try:
-            with run.locked():
-                return _travel(run, root, workers, tensorboard, screen)
+            return _travel(run, root, workers, tensorboard, screen, stop)
         except EyebrightError:
             if not run.steps():
                 run.discard()
@@ -119,8 +124,8 @@ def resume(
         DataError: the pictures are not those that the run began with.
     """
     run = Run.open(path)
-    with Display(console or Console(stderr=True)) as screen, run.locked():
-        if run.finished and run.report_path.exists():
+    with Display(console or Console(stderr=True)) as screen, _stoppable(run) as stop, run.locked():
+        if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
         here = choose_plan(run.plan.device, run.plan.number_format, run.plan.threads)
@@ -131,7 +136,7 @@ def resume(
                 expected="the same device, threads and torch version as when the run began",
                 remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
             )
-        return _travel(run, root, workers, tensorboard, screen)
+        return _travel(run, root, workers, tensorboard, screen, stop)
 
 
 def evaluate_source(
@@ -167,11 +172,26 @@ def evaluate_source(
     classifier = run.classifier(device)
     own = run.recipe.data
     if data is not None and str(data) != own.source:
-        return evaluate(classifier, _find_part(load_parts(data, root=root), part, str(data)))
+        pictures = _find_part(load_parts(data, root=root), part, str(data))
+        _warn_of_trained(run, pictures, str(data))
+        return evaluate(classifier, pictures)
     splits = _load(run.recipe, root)
-    evaluation = evaluate(classifier, _find_part(splits.parts(), part, own.source))
-    if part == "test":
-        run.write_evaluation(evaluation.as_dict())
+    pictures = _find_part(splits.parts(), part, own.source)
+    changes = run.contract.changes(make_contract(splits))
+    if changes:
+        warnings.warn(
+            f"the pictures of {own.source} are not those that {path} was trained with: {'; '.join(changes)}. "
+            "These figures are of today's pictures; the run keeps its own",
+            DataWarning,
+            stacklevel=2,
+        )
+    if part != "test":
+        return evaluate(classifier, pictures)
+    with run.locked():
+        run.open_test("evaluate")
+        evaluation = evaluate(classifier, pictures)
+        if not changes:
+            run.write_evaluation(evaluation.as_dict())
     return evaluation
 
 
@@ -180,12 +200,45 @@ def report(path: str | Path, *, root: str | Path | None = None, device: str = "a
 
     Raises:
         RunError: it is not a run, or is not finished.
+        StoredFileError: one of its files is damaged, or was changed by hand.
+        DataError: the pictures are not those that it was trained with.
     """
     run = Run.open(path)
     if not run.finished:
         raise RunError(f"{path} is not finished", expected="a finished run", remedy=f"eyebright train --resume {path}")
-    with Display(Console(stderr=True)) as screen:
-        return _conclude(run, _load(run.recipe, root), screen)
+    with Display(Console(stderr=True)) as screen, run.locked():
+        if damaged := {name: problem for name, problem in run.check().items() if problem and name != "report.html"}:
+            raise StoredFileError(
+                f"a report of {path} would not be true: {'; '.join(damaged.values())}",
+                expected="files as the run wrote them",
+                remedy=f"bring back {', '.join(damaged)}, or train again in another folder",
+            )
+        splits = _load(run.recipe, root)
+        screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
+        _check_same_data(run, make_contract(splits, on_read=screen.tick))
+        return _conclude(run, splits, screen)
+
+
+def verify(path: str | Path) -> dict[str, str | None]:
+    """Compares the checksums of a run's files, or of a classifier file.
+
+    Args:
+        path: a run's folder, or a classifier file.
+
+    Returns:
+        File → None where it is whole, else what is wrong with it.
+
+    Raises:
+        RunError: a folder that is no run.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Run.open(path).check()
+    try:
+        Classifier.load(path, device="cpu")
+    except StoredFileError as error:
+        return {str(path): error.problem}
+    return {str(path): None}
 
 
 def _find_part(parts: Mapping[str, Pictures], part: str, source: str) -> Pictures:
@@ -203,62 +256,89 @@ def _find_part(parts: Mapping[str, Pictures], part: str, source: str) -> Picture
     )
 
 
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted in a list instead of breaking a step in two; the second one breaks it after all."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may handle signals
-        return
+@dataclass
+class _Stop:
+    """What the handler of Ctrl-C and SIGTERM knows.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
+    Attributes:
+        patient: whether the work in hand looks at `asked` itself, at a good moment; otherwise it is broken off.
+        asked: whether the run was asked to stop. Asked again, it is broken off in any case.
+    """
+
+    patient: bool = False
+    asked: bool = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        broken_off = self.asked or not self.patient
+        self.asked = True
+        if broken_off:
             raise KeyboardInterrupt
-        asked.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+@contextmanager
+def _stoppable(run: Run) -> Iterator[_Stop]:
+    """Within the block Ctrl-C, SIGTERM and SIGHUP end the run in an orderly way, and how to resume it is said."""
+    stop = _Stop()
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may handle signals
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+                before[number] = signal.signal(number, stop.note)
     try:
-        yield asked
+        yield stop
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        if run.exists:
+            raise Interrupted(run.path) from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _travel(run: Run, root: str | Path | None, workers: int | None, tensorboard: bool, screen: Display) -> Run:
+def _travel(
+    run: Run, root: str | Path | None, workers: int | None, tensorboard: bool, screen: Display, stop: _Stop
+) -> Run:
     recipe, seed, plan = run.recipe, run.seed, run.plan
     screen.count(f"finding {recipe.data.source}")
     splits = _load(recipe, root)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
     screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
-    screen.count("checking pictures")
-    _check_contract(run, splits, screen)
-    reading = sum(len(part) for part in (splits.train, splits.val) if isinstance(part, ImageFiles))
-    if reading:
-        screen.count("reading pictures", reading)
-    fit = Fit(recipe, splits, seed=seed, plan=plan, workers=workers, on_read=screen.tick)
-    resumed = run.restore(fit)
-    if resumed:
-        screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
-    estimate = _train(run, fit, tensorboard, screen)
-    run.finish(fit, None if resumed else estimate.first)
+    screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
+    _check_contract(run, make_contract(splits, on_read=screen.tick), screen)
+    if not run.finished:
+        reading = sum(len(part) for part in (splits.train, splits.val) if isinstance(part, ImageFiles))
+        if reading:
+            screen.count("reading pictures", reading)
+        fit = Fit(recipe, splits, seed=seed, plan=plan, workers=workers, on_read=screen.tick)
+        for problem in run.restore(fit):
+            screen.say(f"note: {problem}; an earlier checkpoint is used")
+        resumed = fit.step > 0
+        if resumed:
+            screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
+        estimate = _train(run, fit, tensorboard, screen, stop)
+        run.finish(fit, None if resumed else estimate.first)
     return _conclude(run, splits, screen)
 
 
-def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display) -> Estimate:
+def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) -> Estimate:
     estimate = Estimate(fit)
     board = TensorBoard(run.path / "tensorboard") if tensorboard else None
+    stop.patient = True
     try:
-        with _asked_to_stop() as asked:
-            for report in fit.steps():
-                estimate.take(report)
-                run.record(report, fit)
-                screen.take(report, fit, estimate)
-                if board is not None:
-                    board.take(report)
-                if asked:
-                    run.checkpoint(fit)
-                    raise Interrupted(run.path)
+        for report in fit.steps():
+            estimate.take(report)
+            run.record(report, fit)
+            screen.take(report, fit, estimate)
+            if board is not None:
+                board.take(report)
+            if stop.asked:
+                run.checkpoint(fit)
+                raise Interrupted(run.path)
     finally:
+        stop.patient = False
         if board is not None:
             board.close()
     if fit.epoch < fit.recipe.training.epochs:
@@ -272,6 +352,7 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     """Opens the test part, writes its figures and the report."""
     classifier = run.classifier(run.plan.device)
     started = time.perf_counter()
+    run.open_test("report")
     screen.count("evaluating", len(splits.test))
     evaluation = evaluate(classifier, splits.test, on_batch=screen.reach)
     run.write_evaluation(evaluation.as_dict())
@@ -292,17 +373,16 @@ def _load(recipe: Recipe, root: str | Path | None) -> Splits:
     )
 
 
-def _check_contract(run: Run, splits: Splits, screen: Display) -> None:
-    contract = make_contract(splits)
+def _check_contract(run: Run, contract: Contract, screen: Display) -> None:
     if run.has_contract:
         _check_same_data(run, contract)
         return
     notes = []
     for (first, second), pairs in contract.shared().items():
-        one, other = splits.parts()[first].name(pairs[0][0]), splits.parts()[second].name(pairs[0][1])
+        one, other = contract.names[first][pairs[0][0]], contract.names[second][pairs[0][1]]
         notes.append(
-            f"{len(pairs)} pictures of the {first} part stand in the {second} part too "
-            f"(for example {one} = {other}): figures on {second} may be too good."
+            f"{len(pairs)} pictures of the {second} part stand in the {first} part too, pixel for pixel "
+            f"(for example {other} = {one}): figures on {second} may be too good."
         )
     for note in notes:
         screen.say(f"note: {note}")
@@ -311,11 +391,25 @@ def _check_contract(run: Run, splits: Splits, screen: Display) -> None:
 
 
 def _check_same_data(run: Run, contract: Contract) -> None:
-    if run.contract["root_sha256"] != contract.root:
+    if changes := run.contract.changes(contract):
         raise DataError(
-            f"the pictures of {contract.source} are not those that {run.path} began with",
-            expected=f"the data with SHA-256 {run.contract['root_sha256'][:16]}…",
+            f"the pictures of {contract.source} are not those that {run.path} began with: {'; '.join(changes)}",
+            expected=f"the pictures with the root digest {run.contract.root[:16]}…",
             remedy="bring the old pictures back, or start a new run",
+        )
+
+
+def _warn_of_trained(run: Run, pictures: Pictures, source: str) -> None:
+    """Says which of the pictures the run was trained with: figures on those prove nothing."""
+    _, pixels = picture_digests(pictures)
+    trained = {digest.tobytes() for digest in run.contract.pixels["train"]}
+    known = [index for index, digest in enumerate(pixels) if digest.tobytes() in trained]
+    if known:
+        warnings.warn(
+            f"{len(known)} of the {len(pictures)} pictures of {source} stand in the training part of {run.path} "
+            f"(for example {pictures.name(known[0])}): figures on them are too good",
+            DataWarning,
+            stacklevel=3,
         )
 
 

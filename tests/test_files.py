@@ -1,103 +1,68 @@
+import errno
 import json
 import os
-import pickle
-import signal
-import struct
-import zipfile
+import stat
 
 import pytest
-import torch
 
+from eyebright import files
 from eyebright.errors import OutputError, StoredFileError
 from eyebright.files import (
-    MAX_HEADER,
+    append_line,
+    cut,
+    file_digest,
     make_folder,
-    read_safetensors,
+    read_json,
+    remove,
+    remove_unfinished,
+    sync,
     write_atomically,
     write_json,
-    write_safetensors,
     write_text,
 )
 
-KIND = "eyebright.classifier"
-HEADER = {"format_version": 1, "classes": ["ant", "bée"], "metrics": {"top1": 0.75}}
+
+def failing(error):
+    """Content of which the second piece cannot be had."""
+    yield b"half"
+    raise error
 
 
-def tensors():
-    random = torch.Generator().manual_seed(0)
-    return {
-        "model.weight": torch.randn(4, 3, generator=random),
-        "model.bias": torch.randn(4, generator=random).to(torch.bfloat16),
-        "model.steps": torch.tensor(7),
-        "model.none": torch.empty(0, 3),
-    }
+FAILURES = {
+    "full disk": (OSError(28, "No space left on device"), OutputError),
+    "bug": (ZeroDivisionError(), ZeroDivisionError),
+    "Ctrl-C": (KeyboardInterrupt(), KeyboardInterrupt),
+}
 
 
-@pytest.fixture
-def stored(tmp_path):
-    path = tmp_path / "classifier.safetensors"
-    write_safetensors(path, tensors(), KIND, HEADER)
-    return path
-
-
-class Trap:
-    """Unpickled, it would leave a file behind."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def failing_writes():
-    def half(path):
-        path.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    def bug(path):
-        path.write_text("half")
-        raise ZeroDivisionError
-
-    def interrupted(path):
-        path.write_text("half")
-        raise KeyboardInterrupt
-
-    return {
-        "full disk": (half, OutputError),
-        "bug": (bug, ZeroDivisionError),
-        "Ctrl-C": (interrupted, KeyboardInterrupt),
-    }
-
-
-@pytest.mark.parametrize(("write", "raised"), failing_writes().values(), ids=failing_writes())
-def test_a_failing_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path, write, raised):
+@pytest.mark.parametrize(("error", "raised"), FAILURES.values(), ids=FAILURES)
+def test_a_failing_write_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path, error, raised):
     path = tmp_path / "report.html"
     path.write_text("the old one")
     with pytest.raises(raised):
-        write_atomically(path, write)
+        write_atomically(path, failing(error))
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failing_first_write_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError):
-        write_atomically(tmp_path / "report.html", failing_writes()["full disk"][0])
+def test_a_failing_first_write_leaves_nothing(tmp_path, refuses):
+    with refuses(OutputError, "No space left on device"):
+        write_atomically(tmp_path / "report.html", failing(FAILURES["full disk"][0]))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_new_content_stands_beside_the_old_until_it_is_whole(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    seen = []
 
-    def write(temporary):
-        temporary.write_text("new")
-        seen.append((temporary.parent, temporary != path, path.read_text()))
+    def content():
+        yield b"new"
+        (temporary,) = set(tmp_path.iterdir()) - {path}
+        assert (temporary.read_text(), path.read_text()) == ("new", "old")
+        yield b" and more"
 
-    write_atomically(path, write)
-    assert seen == [(tmp_path, True, "old")]
-    assert path.read_text() == "new"
+    write_atomically(path, content())
+    assert path.read_text() == "new and more"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -143,10 +108,10 @@ def test_a_folder_that_is_missing_is_an_output_error(tmp_path, refuses):
 def test_json_is_written_for_people_and_refuses_what_json_cannot_say(tmp_path):
     write_json(tmp_path / "a.json", {"name": "bée", "values": [1, 2.5, None]})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"name": "bée", "values": [1, 2.5, None]}
+    assert json.loads(text).items() > {"name": "bée", "values": [1, 2.5, None]}.items()
     assert "bée" in text and text.endswith("}\n") and text.count("\n") > 3
     with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", float("nan"))
+        write_json(tmp_path / "a.json", {"value": float("nan")})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == text
 
 
@@ -162,188 +127,119 @@ def test_a_folder_in_the_place_of_a_file_is_an_output_error(tmp_path, refuses):
         make_folder(tmp_path / "a" / "b")
 
 
-def test_safetensors_come_back_bit_for_bit(stored):
-    read, header = read_safetensors(stored, KIND, 1)
-    assert header == HEADER
-    assert read.keys() == tensors().keys()
-    for name, value in tensors().items():
-        assert read[name].dtype == value.dtype and torch.equal(read[name], value), name
+def test_a_file_in_the_place_of_a_folder_is_an_output_error(tmp_path, refuses):
+    (tmp_path / "a").write_text("")
+    with refuses(OutputError, "is a file"):
+        make_folder(tmp_path / "a")
 
 
-def test_special_floats_keep_their_bits(tmp_path):
-    values = torch.tensor([float("nan"), -0.0, float("inf"), 1e-45])
-    write_safetensors(tmp_path / "a.safetensors", {"a": values}, KIND, HEADER)
-    read, _ = read_safetensors(tmp_path / "a.safetensors", KIND, 1)
-    assert torch.equal(read["a"].view(torch.int32), values.view(torch.int32))
+def test_json_is_read_as_it_was_written(tmp_path):
+    value = {"name": "bée", "values": [1, 2.5, None, 1e-300], "inner": {"b": 1, "a": True}}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json", "test") == value
 
 
-@pytest.mark.parametrize(
-    "view",
-    [lambda x: x.t(), lambda x: x[:, 1:], lambda x: x[::2], lambda x: x.requires_grad_()],
-    ids=["transposed", "part", "every second", "with gradient"],
-)
-def test_views_are_stored_as_what_they_show(tmp_path, view):
-    value = view(torch.arange(12.0).view(4, 3))
-    write_safetensors(tmp_path / "a.safetensors", {"a": value}, KIND, HEADER)
-    assert torch.equal(read_safetensors(tmp_path / "a.safetensors", KIND, 1)[0]["a"], value.detach())
-
-
-def test_channels_last_weights_are_stored_by_their_values(tmp_path):
-    value = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    write_safetensors(tmp_path / "a.safetensors", {"a": value}, KIND, HEADER)
-    assert torch.equal(read_safetensors(tmp_path / "a.safetensors", KIND, 1)[0]["a"], value)
-
-
-def test_a_header_with_numbers_as_keys_can_be_read_again(tmp_path):
-    counts = {number: number for number in range(12)}  # as numbers 2 comes before 10, as text after it
-    write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, HEADER | {"counts": counts})
-    _, header = read_safetensors(tmp_path / "a.safetensors", KIND, 1)
-    assert header["counts"] == {str(number): number for number in range(12)}
-
-
-def test_a_header_of_a_thousand_classes_is_read(tmp_path):
-    classes = [f"n{number:08}, a kind of animal" for number in range(1000)]
-    write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, HEADER | {"classes": classes})
-    assert read_safetensors(tmp_path / "a.safetensors", KIND, 1)[1]["classes"] == classes
-
-
-def test_the_given_header_is_not_changed(tmp_path):
-    header = dict(HEADER)
-    write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, header)
-    assert header == HEADER
-
-
-def test_weights_that_do_not_fit_are_an_output_error_and_the_old_file_stays(stored, refuses):
-    resource = pytest.importorskip("resource")
-    before, limits = stored.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with refuses(OutputError, "cannot write"):
-            write_safetensors(stored, {"a": torch.zeros(10_000)}, KIND, HEADER)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert stored.read_bytes() == before
-    assert list(stored.parent.iterdir()) == [stored]
-
-
-def test_a_flipped_bit_in_any_byte_of_the_header_and_many_of_the_weights_is_noticed(stored):
-    whole = stored.read_bytes()
-    (length,) = struct.unpack("<Q", whole[:8])
-    for position in [*range(8 + length), *range(8 + length, len(whole), 3)]:
-        damaged = bytearray(whole)
-        damaged[position] ^= 1 << position % 8
-        stored.write_bytes(damaged)
-        with pytest.raises(StoredFileError):
-            read_safetensors(stored, KIND, 1)
-
-
-def test_a_file_that_was_cut_off_anywhere_is_noticed(stored):
-    whole = stored.read_bytes()
-    for length in [*range(0, len(whole), 7), len(whole) - 1]:
-        stored.write_bytes(whole[:length])
-        with pytest.raises(StoredFileError):
-            read_safetensors(stored, KIND, 1)
-
-
-def test_weights_that_changed_places_are_noticed(tmp_path, refuses):
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    path = tmp_path / "a.safetensors"
-    write_safetensors(path, {"a": torch.ones(3), "b": torch.zeros(3)}, KIND, HEADER)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    save_file({"a": torch.zeros(3), "b": torch.ones(3)}, path, metadata)
-    with refuses(StoredFileError, "checksum is wrong"):
-        read_safetensors(path, KIND, 1)
-
-
-def pickles(trap):
-    """Every form that a pickle comes in."""
-    return {f"protocol {number}": pickle.dumps(trap, number) for number in range(6)}
-
-
-@pytest.mark.parametrize("form", [*(f"protocol {number}" for number in range(6)), "torch.save", "old torch.save"])
-def test_a_pickle_with_another_name_is_refused_and_never_unpickled(tmp_path, form, refuses):
-    trap = Trap(tmp_path / "sprung")
-    path = tmp_path / "weights.safetensors"
-    if form.startswith("protocol"):
-        path.write_bytes(pickles(trap)[form])
-    else:
-        torch.save(trap, path, _use_new_zipfile_serialization=form == "torch.save")
-    old_text_form = form in ("protocol 0", "protocol 1")
-    with refuses(StoredFileError, "header" if old_text_form else "pickle can run any program"):
-        read_safetensors(path, KIND, 1)
-    assert not (tmp_path / "sprung").exists()
-
-
-def test_the_trap_of_these_tests_would_spring(tmp_path):
-    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert (tmp_path / "sprung").is_dir()
-
-
-def test_a_zip_is_refused(tmp_path, refuses):
-    with zipfile.ZipFile(tmp_path / "a.safetensors", "w") as archive:
-        archive.writestr("a", "a")
-    with refuses(StoredFileError, "zip, which eyebright never opens"):
-        read_safetensors(tmp_path / "a.safetensors", KIND, 1)
-
-
-def with_header(header):
-    return struct.pack("<Q", len(header)) + header
-
-
-WRONG_FILES = {
-    "empty": (b"", "it is empty"),
-    "text": (b"hello, I am a text that is long enough", "not an eyebright header"),
-    "too short for a length": (b"abc", "not an eyebright header"),
-    "length beyond the file": (struct.pack("<Q", 2**63) + b"{}", "not an eyebright header"),
-    "length beyond the limit": (struct.pack("<Q", MAX_HEADER + 1), "not an eyebright header"),
-    "length beyond the file by one": (struct.pack("<Q", 3) + b"{}", "not an eyebright header"),
-    "header is no JSON": (with_header(b"{nothing}"), "not an eyebright header"),
-    "header is a list": (with_header(b"[]"), "not an eyebright header"),
-    "header is deep": (with_header(b"[" * 100_000), "not an eyebright header"),
-    "header is not UTF-8": (with_header(b'{"\xff": 1}'), "not an eyebright header"),
-    "no metadata": (with_header(b"{}"), "not an eyebright header"),
-    "metadata of somebody else": (with_header(b'{"__metadata__": {"format": "pt"}}'), "not an eyebright header"),
-    "inner header is a number": (with_header(json.dumps({"__metadata__": {KIND: "1"}}).encode()), "not an eyebright"),
-    "no version": (with_header(json.dumps({"__metadata__": {KIND: "{}"}}).encode()), "not an eyebright header"),
+SPOILT = {
+    "a digit": (lambda text: text.replace("0.5", "0.6"), "its checksum is wrong"),
+    "a key more": (lambda text: text.replace("{", '{"x": 1,', 1), "its checksum is wrong"),
+    "cut off": (lambda text: text[:20], "it is damaged"),
+    "empty": (lambda text: "", "it is damaged"),
+    "without checksum": (lambda text: '{"top1": 0.5}', "it is damaged: 'sha256'"),
+    "a list": (lambda text: "[1]", "it is damaged"),
+    "deep": (lambda text: "[" * 100_000, "it is damaged"),
 }
 
 
-@pytest.mark.parametrize(("content", "reason"), WRONG_FILES.values(), ids=WRONG_FILES)
-def test_a_file_that_is_something_else_is_refused_with_the_reason(tmp_path, content, reason, refuses):
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(content)
-    with refuses(StoredFileError, reason) as raised:
-        read_safetensors(path, KIND, 1)
-    assert f"cannot read {path} as a classifier" in str(raised.value)
+@pytest.mark.parametrize(("spoil", "says"), SPOILT.values(), ids=SPOILT)
+def test_json_that_was_changed_is_refused(tmp_path, spoil, says, refuses):
+    path = tmp_path / "a.json"
+    write_json(path, {"top1": 0.5})
+    path.write_text(spoil(path.read_text()))
+    with refuses(StoredFileError, f"as a list of figures: {says}"):
+        read_json(path, "list of figures")
 
 
-def test_weights_of_another_kind_are_refused(stored, refuses):
-    with refuses(StoredFileError, "as a checkpoint: its header is not an eyebright header"):
-        read_safetensors(stored, "eyebright.checkpoint", 1)
+def test_json_that_is_too_large_is_not_read(tmp_path, monkeypatch, refuses):
+    write_json(tmp_path / "a.json", {"text": "x" * 100})
+    monkeypatch.setattr(files, "MAX_JSON", 100)
+    with refuses(StoredFileError, "more than 0 MiB"):
+        read_json(tmp_path / "a.json", "test")
 
 
-def test_a_missing_file_is_refused(tmp_path, refuses):
-    with refuses(StoredFileError, "there is no such file"):
-        read_safetensors(tmp_path / "a.safetensors", KIND, 1)
+def test_json_that_is_missing_is_refused(tmp_path, refuses):
+    with refuses(StoredFileError, "No such file"):
+        read_json(tmp_path / "a.json", "test")
 
 
-def test_a_folder_is_refused(tmp_path, refuses):
-    with refuses(StoredFileError, "there is no such file"):
-        read_safetensors(tmp_path, KIND, 1)
+def test_lines_are_added_whole_or_not_at_all(tmp_path, monkeypatch, refuses):
+    path = tmp_path / "lines.jsonl"
+    for line in ("one", "two"):
+        append_line(path, line)
+    sync(path)
+    write = os.write
+
+    def write_half_and_fail(descriptor, data):
+        write(descriptor, data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write_half_and_fail)
+    with refuses(OutputError, "No space left"):
+        append_line(path, "three")
+    assert path.read_text() == "one\ntwo\n"
 
 
-@pytest.mark.parametrize("version", [2, 99, "1", 1.5, None])
-def test_a_version_that_is_not_known_asks_for_an_update(tmp_path, version):
-    write_safetensors(tmp_path / "a.safetensors", tensors(), KIND, HEADER | {"format_version": version})
-    with pytest.raises(StoredFileError, match=f"format version {version}") as raised:
-        read_safetensors(tmp_path / "a.safetensors", KIND, 1)
-    assert raised.value.remedy == "update eyebright"
+def test_a_line_that_is_written_in_pieces_is_whole(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:2]))
+    append_line(tmp_path / "a", "a long line")
+    write_text(tmp_path / "b", "a long text")
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("a long line\n", "a long text")
 
 
-def test_an_older_version_is_read(stored):
-    assert read_safetensors(stored, KIND, 3)[1]["format_version"] == 1
+def test_a_file_is_cut_and_removed(tmp_path, refuses):
+    write_text(tmp_path / "a", "abcdef")
+    cut(tmp_path / "a", 4)
+    assert (tmp_path / "a").read_text() == "abcd"
+    remove(tmp_path / "a")
+    remove(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+    with refuses(OutputError, "No such file"):
+        cut(tmp_path / "a", 0)
+    with refuses(OutputError, "No such file"):
+        sync(tmp_path / "a")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".a.json.1234abcd.part", ".lock", "a.part", "a.json"):
+        (tmp_path / name).write_text("")
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "a.part", "a.json"}
+
+
+def test_a_digest_is_of_the_beginning(tmp_path, refuses):
+    write_text(tmp_path / "a", "abcdef")
+    write_text(tmp_path / "b", "abc")
+    assert file_digest(tmp_path / "a", 3) == file_digest(tmp_path / "b") == file_digest(tmp_path / "b", 3)
+    assert file_digest(tmp_path / "a") != file_digest(tmp_path / "a", 3)
+    with refuses(StoredFileError, "its last 1 bytes are missing"):
+        file_digest(tmp_path / "b", 4)
+    with refuses(StoredFileError, "No such file"):
+        file_digest(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("code", "raises"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_folder_that_cannot_be_synced_is_no_error_but_a_failing_disk_is(tmp_path, monkeypatch, code, raises):
+    fsync = os.fsync
+
+    def fail_for_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    if raises:
+        with pytest.raises(OutputError):
+            write_text(tmp_path / "a", "text")
+    else:
+        write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"

@@ -33,7 +33,7 @@ def command(
         from eyebright.inspection.style import encode
 
         picture = encode(draw_samples(splits.train), "png")
-        write_atomically(figure, lambda temporary: temporary.write_bytes(picture))
+        write_atomically(figure, [picture])
     if json:
         print_json({"source": source, "classes": list(splits.classes), "counts": counts})
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
 from eyebright import __version__
-from eyebright.cli import data, evaluate, models, predict, recipes, report, train
-from eyebright.errors import EyebrightError
+from eyebright.cli import data, evaluate, models, predict, recipes, report, train, verify
+from eyebright.errors import DataWarning, EyebrightError
 
 app = typer.Typer(
     name="eyebright",
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, models, data, recipes, report):
+for command in (train, evaluate, predict, models, data, recipes, report, verify):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 
@@ -38,8 +39,19 @@ def _root(
     pass
 
 
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **others: Any
+) -> None:
+    """What we warn of is said as plainly as an error; others' warnings keep the place where they arose."""
+    if issubclass(category, DataWarning):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr, end="")
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 the user's input is at fault, 2 wrong usage, 130 interrupted."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except EyebrightError as error:

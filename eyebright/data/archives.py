@@ -8,9 +8,9 @@ import gzip
 import hashlib
 import lzma
 import os
+import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,10 +18,15 @@ from pathlib import Path, PurePosixPath
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO, Any, Self
 
+import numpy as np
 import platformdirs
+import torch
+from filelock import FileLock
+from torch import Tensor
 
-from eyebright.errors import ArchiveError, OutputError
+from eyebright.errors import ArchiveError, OutputError, StoredFileError
 from eyebright.files import make_folder
+from eyebright.tensors import read_safetensors, write_safetensors
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 MAX_ENTRIES = 5_000_000
@@ -30,6 +35,7 @@ FREE_BYTES = 2**30  # an archive may always grow to this size …
 MAX_RATIO = 100  # … and beyond it to this many times its own: pictures are compressed already
 MAX_NAME = 2**20  # bytes of a tar's long name or of the notes before an entry: tarfile reads them whole
 MAX_TAIL = 2**20  # bytes after a tar's end mark, where padding stands
+MANIFEST = "eyebright.manifest"
 
 # what the operating system says when it is the archive that is wrong: a name twice, a name that is a file and a folder,
 # a name too long; None comes from decompressors
@@ -53,7 +59,8 @@ def unpack(path: Path) -> Path:
         path: a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2.
 
     Returns:
-        A folder in the cache, named after the archive's place, size and time of change.
+        A folder in the cache, named after the archive's place, size and time of change. One whose files are no longer
+        as they were unpacked is unpacked again.
 
     Raises:
         ArchiveError: damaged, or with absolute or upward paths, links, devices, or an unreasonable size. Nothing of it
@@ -62,20 +69,26 @@ def unpack(path: Path) -> Path:
     details = path.stat()
     key = f"{path.resolve()}:{details.st_size}:{details.st_mtime_ns}"
     target = cache_folder() / "archives" / f"{path.stem}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
-    if target.is_dir():
-        return target
-    make_folder(target.parent)
+    if _is_whole(target):
+        return target / "files"
+    locks = cache_folder() / "locks"
+    for folder in (target.parent, locks):
+        make_folder(folder)
     limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
+    unfinished = target.with_name(f".unpacking-{target.name}")
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking-", ignore_cleanup_errors=True) as name:
-            folder = Path(name) / "whole"
-            folder.mkdir()
-            _write_entries(_entries(path), folder, path, limit)
+        with FileLock(locks / f"{target.name}.lock"):
+            if _is_whole(target):  # another process has unpacked it while this one waited
+                return target / "files"
+            for stale in (target, unfinished):  # damaged; or left by a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
             try:
-                folder.rename(target)
-            except OSError:
-                if not target.is_dir():  # otherwise another process was quicker
-                    raise
+                (unfinished / "files").mkdir(parents=True)
+                _write_entries(_entries(path), unfinished / "files", path, limit)
+                _write_manifest(unfinished)
+                unfinished.rename(target)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except (
         zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, RuntimeError,
     ) as error:  # fmt: skip
@@ -88,7 +101,48 @@ def unpack(path: Path) -> Path:
             expected="room for the pictures on that disk, and leave to write there",
             remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
         ) from error
-    return target
+    return target / "files"
+
+
+def _write_manifest(folder: Path) -> None:
+    """Keeps which files were unpacked, so that a later use can tell whether they are all there and as they were."""
+    if hasattr(os, "sync"):
+        os.sync()  # once for all files: one by one takes minutes
+    found = _list_files(folder / "files")
+    names = "\0".join(found).encode("utf-8", "surrogateescape")
+    tensors = {"names": torch.from_numpy(np.frombuffer(bytearray(names), np.uint8)), "stamps": _stamps(found)}
+    write_safetensors(folder / "manifest.safetensors", tensors, MANIFEST, {"format_version": 1})
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an unpacked archive has all its files, with the sizes and times that they had."""
+    try:
+        tensors, _ = read_safetensors(folder / "manifest.safetensors", MANIFEST, newest_version=1)
+        found = _list_files(folder / "files")
+    except (StoredFileError, OSError):
+        return False
+    names = "\0".join(found).encode("utf-8", "surrogateescape")
+    return tensors["names"].numpy().tobytes() == names and torch.equal(tensors["stamps"], _stamps(found))
+
+
+def _stamps(found: dict[str, tuple[int, int]]) -> Tensor:
+    return torch.tensor(list(found.values()), dtype=torch.int64)
+
+
+def _list_files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Relative path → size and time of change of every file in a folder and below, sorted."""
+    found = {}
+    waiting = [(str(folder), "")]
+    while waiting:
+        path, prefix = waiting.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    details = entry.stat(follow_symlinks=False)
+                    found[prefix + entry.name] = details.st_size, details.st_mtime_ns
+    return dict(sorted(found.items()))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:

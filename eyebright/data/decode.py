@@ -65,6 +65,8 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> N
             return to_channels(upright)
     except PictureError:
         raise
+    except Image.DecompressionBombError as error:
+        raise _unreadable(name, f"its pixels are more than {MAX_PIXELS:,}: a decompression bomb") from error
     except UnidentifiedImageError as error:
         raise _unreadable(name, f"it is none of {', '.join(FORMATS)}; {_looks_like(data)}") from error
     except Exception as error:  # a decoder meets arbitrary bytes: whatever it raises means that it could not read them

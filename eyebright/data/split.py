@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from eyebright.data.digests import file_digests, pixel_digest
 from eyebright.data.images import ImageFiles, Labels, Pictures
-from eyebright.errors import DataError, PictureError
-from eyebright.files import write_atomically, write_json
+from eyebright.errors import DataError
+from eyebright.files import not_a, read_json, write_json
 from eyebright.random import generator
+from eyebright.tensors import read_safetensors, write_safetensors
 
 PARTS = ("train", "val", "test")
+FORMAT_VERSION = 1
+KIND = "eyebright.split contract"
+ARRAYS = ("digests", "pixels", "labels", "names")
+
+Digests = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,17 +144,30 @@ def stratified_cut(labels: Labels, fraction: float, seed: int) -> tuple[NDArray[
     return np.flatnonzero(~cut), np.flatnonzero(cut)
 
 
-def picture_digests(pictures: Pictures) -> NDArray[np.uint8]:
-    """The SHA-256 of every picture, uint8 `[N, 32]`: of the encoded bytes for files, of shape and pixels for arrays."""
+def picture_digests(pictures: Pictures, on_read: Callable[[], object] | None = None) -> tuple[Digests, Digests]:
+    """What every picture contains, as SHA-256: of the encoded bytes (of files), and of the decoded pixels.
+
+    Two files with equal bytes have equal pixels; a copy with other metadata has equal pixels only. What was computed
+    of a file is remembered by its path, size and time of change.
+
+    Args:
+        pictures: on disk or in memory; pictures in memory have their pixels' digest in both places.
+        on_read: called for each picture, for a progress bar.
+
+    Returns:
+        uint8 `[N, 32]`, twice.
+
+    Raises:
+        PictureError: a file cannot be read or decoded.
+    """
+    if isinstance(pictures, ImageFiles):
+        return file_digests(pictures.paths, on_read=on_read)
     digests = np.empty((len(pictures), 32), dtype=np.uint8)
     for index in range(len(pictures)):
-        if isinstance(pictures, ImageFiles):
-            content = _read_bytes(pictures.paths[index])
-        else:
-            pixels = pictures.read(index)
-            content = str(pixels.shape).encode() + pixels.tobytes()
-        digests[index] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-    return digests
+        digests[index] = np.frombuffer(pixel_digest(pictures.read(index)), np.uint8)
+        if on_read is not None:
+            on_read()
+    return digests, digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +176,18 @@ class Contract:
 
     Attributes:
         classes: class names in order.
-        digests: part → SHA-256 of each picture, uint8 `[N, 32]`.
+        digests: part → SHA-256 of each picture's bytes (of pictures in memory: pixels), uint8 `[N, 32]`.
+        pixels: part → SHA-256 of each picture's pixels, uint8 `[N, 32]`.
         labels: part → int64 `[N]`.
+        names: part → what a person would call each picture: the path below the data's folder, or a number.
         source: what the user called the data.
     """
 
     classes: tuple[str, ...]
-    digests: dict[str, NDArray[np.uint8]]
+    digests: dict[str, Digests]
+    pixels: dict[str, Digests]
     labels: dict[str, Labels]
+    names: dict[str, tuple[str, ...]]
     source: str
 
     @property
@@ -171,47 +199,116 @@ class Contract:
                 whole.update(part.encode() + self.digests[part].tobytes() + self.labels[part].tobytes())
         return whole.hexdigest()
 
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """Part → pictures of each class."""
+        return {part: np.bincount(labels, minlength=len(self.classes)).tolist() for part, labels in self.labels.items()}
+
     def shared(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
-        """The same picture in two parts: (part, part) → pairs of indices."""
+        """The same picture, by its pixels, in two parts: (part, part) → pairs of indices."""
         found: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        names = [part for part in PARTS if part in self.digests]
         seen: dict[bytes, tuple[str, int]] = {}
-        for part in names:
-            for index, digest in enumerate(self.digests[part]):
+        for part in self.pixels:
+            for index, digest in enumerate(self.pixels[part]):
                 first = seen.setdefault(digest.tobytes(), (part, index))
                 if first[0] != part:
                     found.setdefault((first[0], part), []).append((first[1], index))
         return found
 
+    def changes(self, now: Contract) -> list[str]:
+        """What is different in the contract of the same source made later, in words; nothing where roots are equal."""
+        if now.root == self.root:
+            return []
+        if now.classes != self.classes:
+            return [f"the classes were {_first(self.classes)}; now they are {_first(now.classes)}"]
+        found = []
+        for part in PARTS:
+            before, after = self._contents(part), now._contents(part)
+            gone, new = list((before - after).elements()), list((after - before).elements())
+            was, is_now = {name: rest for name, *rest in gone}, {name: rest for name, *rest in new}
+            changed = sorted(was.keys() & is_now.keys())
+            for what, names in (
+                ("have changed", changed),
+                ("are gone", sorted(was.keys() - is_now.keys())),
+                ("are new", sorted(is_now.keys() - was.keys())),
+            ):
+                if names:
+                    found.append(f"{len(names)} pictures of the {part} part {what} (for example {names[0]})")
+        return found or ["the pictures stand in another order"]
+
     def save(self, folder: Path) -> None:
-        """Writes ``split.json`` (for people) and ``split.npz`` (every picture's digest and label)."""
-        arrays: dict[str, NDArray[Any]] = {f"{part}_digests": digests for part, digests in self.digests.items()}
-        arrays |= {f"{part}_labels": labels for part, labels in self.labels.items()}
+        """Writes ``split.safetensors`` (every picture's digests, label and name) and ``split.json`` (for people)."""
+        tensors: dict[str, Tensor] = {}
+        for part in self.digests:
+            names = np.frombuffer("\0".join(self.names[part]).encode(), np.uint8)
+            arrays: tuple[NDArray[Any], ...] = (self.digests[part], self.pixels[part], self.labels[part], names)
+            rows = zip(ARRAYS, arrays, strict=True)
+            tensors |= {f"{part}.{name}": torch.from_numpy(array.copy()) for name, array in rows}
+        header = {"format_version": FORMAT_VERSION, "classes": list(self.classes), "source": self.source}
+        write_safetensors(folder / "split.safetensors", tensors, KIND, header)
+        facts = {"source": self.source, "classes": list(self.classes), "root_sha256": self.root, "counts": self.counts}
+        write_json(folder / "split.json", facts)
 
-        def write(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+    @classmethod
+    def load(cls, folder: Path) -> Contract:
+        """Reads what `save` wrote.
 
-        write_atomically(folder / "split.npz", write)
-        write_json(
-            folder / "split.json",
-            {
-                "source": self.source,
-                "classes": list(self.classes),
-                "root_sha256": self.root,
-                "counts": {
-                    part: np.bincount(labels, minlength=len(self.classes)).tolist()
-                    for part, labels in self.labels.items()
-                },
-            },
-        )
+        Raises:
+            StoredFileError: one of the two files is damaged, or they do not belong together.
+        """
+        path = folder / "split.safetensors"
+        tensors, header = read_safetensors(path, KIND, FORMAT_VERSION)
+        try:
+            parts = [part for part in PARTS if f"{part}.labels" in tensors]
+            digests, pixels, labels, texts = (
+                {part: tensors[f"{part}.{name}"].numpy() for part in parts} for name in ARRAYS
+            )
+            names = {
+                part: tuple(text.tobytes().decode().split("\0"))[: len(labels[part])] for part, text in texts.items()
+            }
+            contract = cls(tuple(header["classes"]), digests, pixels, labels, names, str(header["source"]))
+            root = contract.root
+        except (KeyError, TypeError, ValueError) as error:
+            raise not_a(path, "split contract", f"its parts do not fit together: {error}") from error
+        if read_json(folder / "split.json", "split contract").get("root_sha256") != root:
+            raise not_a(path, "split contract", "split.json beside it has another root digest")
+        return contract
+
+    def _contents(self, part: str) -> Counter[tuple[str, bytes, int]]:
+        if part not in self.digests:
+            return Counter()
+        rows = zip(self.names[part], self.digests[part], self.labels[part].tolist(), strict=True)
+        return Counter((name, digest.tobytes(), label) for name, digest, label in rows)
 
 
-def make_contract(splits: Splits) -> Contract:
-    """Hashes every picture of every part."""
+def make_contract(splits: Splits, on_read: Callable[[], object] | None = None) -> Contract:
+    """Reads every picture of every part.
+
+    Args:
+        splits: the parts.
+        on_read: called for each picture, for a progress bar.
+
+    Raises:
+        PictureError: a picture cannot be read or decoded.
+    """
     parts = splits.parts()
-    digests = {name: picture_digests(part) for name, part in parts.items()}
-    return Contract(splits.classes, digests, {name: part.labels for name, part in parts.items()}, splits.source)
+    read = {name: picture_digests(part, on_read) for name, part in parts.items()}
+    paths = [path for part in parts.values() if isinstance(part, ImageFiles) for path in part.paths]
+    folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return Contract(
+        splits.classes,
+        {name: digests for name, (digests, _) in read.items()},
+        {name: pixels for name, (_, pixels) in read.items()},
+        {name: part.labels for name, part in parts.items()},
+        {name: _names(part, folder) for name, part in parts.items()},
+        splits.source,
+    )
+
+
+def _names(pictures: Pictures, folder: Path) -> tuple[str, ...]:
+    if isinstance(pictures, ImageFiles):
+        return tuple(path.relative_to(folder).as_posix() for path in pictures.paths)
+    return tuple(pictures.name(index) for index in range(len(pictures)))
 
 
 def _cut(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -229,14 +326,3 @@ def _cut(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tuple[
 
 def _first(classes: tuple[str, ...]) -> str:
     return ", ".join(classes[:20]) + (" …" if len(classes) > 20 else "")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PictureError(
-            f"cannot read {path}: {error.strerror or error}",
-            expected="a file that this user may read",
-            remedy="check the path and the permissions",
-        ) from error

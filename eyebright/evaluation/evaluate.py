@@ -16,7 +16,7 @@ from torch.nn import functional
 from eyebright.classifier import ROWS, Classifier, probabilities
 from eyebright.data.batches import Loader
 from eyebright.data.images import Labels, Pictures
-from eyebright.errors import DataError
+from eyebright.errors import DataError, DataWarning
 
 BATCH_SIZE = 16 * ROWS
 CALIBRATION_BINS = 15
@@ -242,11 +242,7 @@ def match_labels(pictures: Pictures, classes: tuple[str, ...]) -> Labels:
             remedy="rename the class folders to the classifier's names, or leave these classes out",
         )
     if missing := [name for name in classes if name not in names]:
-        warnings.warn(f"the data has no pictures of {', '.join(missing)}", MissingClassWarning, stacklevel=3)
+        warnings.warn(f"the data has no pictures of {', '.join(missing)}", DataWarning, stacklevel=3)
     place = np.full(len(pictures.classes), -1, dtype=np.int64)
     place[used] = [classes.index(name) for name in names]
     return place[pictures.labels]
-
-
-class MissingClassWarning(UserWarning):
-    """The data lacks classes that the classifier knows."""

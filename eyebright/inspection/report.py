@@ -13,7 +13,6 @@ import numpy as np
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
 from eyebright.evaluation.evaluate import Evaluation
-from eyebright.files import write_text
 from eyebright.inspection.confusion import draw_confusion
 from eyebright.inspection.curves import draw_curves
 from eyebright.inspection.pictures import draw_answers, sample, show_answers
@@ -38,7 +37,7 @@ def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: E
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
     """
-    write_text(run.report_path, render_report(run, classifier, test, evaluation))
+    run.write_report(render_report(run, classifier, test, evaluation))
 
 
 def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str:
@@ -53,13 +52,13 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
     ).get_template("report.html.jinja")
     return template.render(
         recipe=run.recipe,
-        source=Path(run.contract["source"]).name,
+        source=Path(run.contract.source).name,
         started=environment["started"][:16].replace("T", " "),
         environment=environment,
         evaluation=evaluation,
         interval=evaluation.top1_interval,
         chance_loss=math.log(len(evaluation.classes)),
-        opened=(run.evaluation or {}).get("test_opened", 1),
+        opened=len(environment["test_openings"]),
         notes=[*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
         curves=_svg(draw_curves(metrics)),
         metrics=metrics,

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from eyebright.errors import StoredFileError
-from eyebright.files import not_a, read_safetensors, write_safetensors
+from eyebright.files import not_a
+from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.training.fit import State
 
 FORMAT_VERSION = 1
 KIND = "eyebright.checkpoint"
 
+Lengths = dict[str, tuple[int, str]]
 
-def save_checkpoint(path: Path, state: State) -> None:
-    """Writes a state as one safetensors file, with its plain values as JSON in the header.
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A point of a run from which it can go on.
+
+    Attributes:
+        state: of the Fit.
+        lengths: of the run's growing files at that moment: name → (bytes, their SHA-256).
+    """
+
+    state: State
+    lengths: Lengths
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint as one safetensors file, with its plain values as JSON in the header.
 
     Raises:
         OutputError: it cannot be written; what stood there before is untouched.
     """
-    write_safetensors(path, dict(state.tensors), KIND, {"format_version": FORMAT_VERSION, "state": state.values})
+    header = {"format_version": FORMAT_VERSION, "state": checkpoint.state.values, "lengths": checkpoint.lengths}
+    write_safetensors(path, checkpoint.state.tensors, KIND, header)
 
 
-def load_checkpoint(path: Path) -> State:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Reads what `save_checkpoint` wrote.
 
     Raises:
         StoredFileError: missing, damaged, or of a newer format.
     """
     tensors, header = read_safetensors(path, KIND, FORMAT_VERSION)
-    if not isinstance(header.get("state"), dict):
-        raise not_a(path, "checkpoint", "its header has no state")
-    return State(tensors, header["state"])
+    try:
+        values = dict(header["state"])
+        lengths = {str(name): (int(length), str(digest)) for name, (length, digest) in header["lengths"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise not_a(path, "checkpoint", f"its header lacks a part: {error}") from error
+    return Checkpoint(State(tensors, values), lengths)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, State] | None:
-    """The newest checkpoint in a folder that can be read, and its path; None where there is none at all.
-
-    Raises:
-        StoredFileError: there are checkpoints, and every one is damaged.
-    """
-    damaged: StoredFileError | None = None
+def load_newest(folder: Path) -> Iterator[tuple[Path, Checkpoint | StoredFileError]]:
+    """The checkpoints in a folder, newest first: each as it was saved, or the error that says what is wrong with it."""
     for path in reversed(list_checkpoints(folder)):
         try:
-            return path, load_checkpoint(path)
+            yield path, load_checkpoint(path)
         except StoredFileError as error:
-            damaged = damaged or error
-    if damaged is not None:
-        raise damaged
-    return None
+            yield path, error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import Classifier, check_weights
 from eyebright.data.batches import Batch, Loader, keep_in_memory
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
@@ -27,6 +27,7 @@ from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
 from eyebright.training.loss import class_weights, make_loss
 from eyebright.training.optim import (
+    check_optimizer_tensors,
     load_optimizer_tensors,
     make_optimizer,
     optimizer_tensors,
@@ -240,7 +241,7 @@ class Fit:
             "plateau": vars(self.plateau).copy(),
             "totals": vars(self._totals).copy(),
             "average_updates": self.average.updates if self.average else 0,
-            "best": None if self.best is None else {"epoch": self.best.epoch, "figure": self.best.figure},
+            "best": self.best and {"epoch": self.best.epoch, "figure": self.best.figure},
         }
         return State({name: value.detach().cpu().clone() for name, value in tensors.items()}, values)
 
@@ -250,26 +251,42 @@ class Fit:
         Raises:
             RunError: the state is of another network or seed.
         """
+        values = state.values
         try:
-            if state.values["seed"] != self.seed:
-                raise ValueError(f"it has the seed {state.values['seed']}, this run {self.seed}")
-            self.model.load_state_dict(_with_prefix(state.tensors, "model."))
-            load_optimizer_tensors(self.optimizer, _with_prefix(state.tensors, "optimizer."))
-            if self.average is not None:
-                self.average.model.load_state_dict(_with_prefix(state.tensors, "average."))
-                self.average.updates = state.values["average_updates"]
-            best = state.values["best"]
-            self.best = best and _Best(best["epoch"], best["figure"], _with_prefix(state.tensors, "best."))
-            self.plateau = Plateau(**state.values["plateau"])
-            self._totals = _Totals(**state.values["totals"])
-            self.epoch, self.step = state.values["epoch"], state.values["step"]
-            self.step_in_epoch = state.values["step_in_epoch"]
+            if values["seed"] != self.seed:
+                raise ValueError(f"it has the seed {values['seed']}, this run {self.seed}")
+            epoch, step, step_in_epoch = (int(values[name]) for name in ("epoch", "step", "step_in_epoch"))
+            if step != epoch * self.loader.steps + step_in_epoch or min(epoch, step, step_in_epoch) < 0:
+                raise ValueError(f"its step {step} is not step {step_in_epoch} of epoch {epoch + 1}")
+            best = values["best"] and _Best(**values["best"], weights=_with_prefix(state.tensors, "best."))
+            plateau, totals = Plateau(**values["plateau"]), _Totals(**values["totals"])
+            average_updates = int(values["average_updates"])
+            self._check_tensors(state.tensors, best is not None)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"this state does not belong to recipe '{self.recipe.name}': {str(error).splitlines()[0]}",
+                f"this state does not belong to recipe '{self.recipe.name}': {error}",
                 expected="a state of the same recipe, classes and seed",
                 remedy="resume with the recipe in the run's own folder",
             ) from error
+        self.model.load_state_dict(_with_prefix(state.tensors, "model."))
+        load_optimizer_tensors(self.optimizer, _with_prefix(state.tensors, "optimizer."))
+        if self.average is not None:
+            self.average.model.load_state_dict(_with_prefix(state.tensors, "average."))
+            self.average.updates = average_updates
+        self.best, self.plateau, self._totals = best, plateau, totals
+        self.epoch, self.step, self.step_in_epoch = epoch, step, step_in_epoch
+
+    def _check_tensors(self, tensors: dict[str, Tensor], has_best: bool) -> None:
+        """Raises ValueError where tensors are not all that a state of this Fit has."""
+        weights = self.model.state_dict()
+        expected = {f"model.{name}": value for name, value in weights.items()}
+        if self.average is not None:
+            expected |= {f"average.{name}": value for name, value in weights.items()}
+        if has_best:
+            expected |= {f"best.{name}": value for name, value in weights.items()}
+        optimizer = {name for name in tensors if name.startswith("optimizer.")}
+        check_weights({name: value for name, value in tensors.items() if name not in optimizer}, expected)
+        check_optimizer_tensors(self.optimizer, _with_prefix(tensors, "optimizer."))
 
     def _create_model(self) -> Network:
         outputs = 1 if self.recipe.training.loss == "binary_cross_entropy" else len(self.classes)

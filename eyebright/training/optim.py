@@ -46,6 +46,26 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
             if value is not None}  # fmt: skip
 
 
+def check_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Compares names, shapes and number formats with those that this optimiser keeps.
+
+    Raises:
+        ValueError: they differ; it says in what.
+    """
+    kept = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("step", "exp_avg", "exp_avg_sq")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    expected = {f"{i}.{key}": parameter for i, parameter in enumerate(parameters) for key in kept}
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise ValueError(f"it has the unknown tensor optimizer.{name}")
+        shape = torch.Size() if name.endswith(".step") else expected[name].shape
+        if (tensor.shape, tensor.dtype) != (shape, torch.float32):
+            raise ValueError(f"optimizer.{name} is {tensor.dtype} {list(tensor.shape)}, not float32 {list(shape)}")
+    for number in {name.partition(".")[0] for name in tensors}:
+        if missing := [key for key in kept if f"{number}.{key}" not in tensors]:
+            raise ValueError(f"it lacks optimizer.{number}.{missing[0]}")
+
+
 def load_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` gave.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,29 @@ from filelock import FileLock, Timeout
 from eyebright.classifier import Classifier
 from eyebright.data.split import Contract
 from eyebright.device import Plan, describe_machine
-from eyebright.errors import OutputError, RunError
-from eyebright.files import make_folder, write_json, write_text
-from eyebright.training.checkpoint import list_checkpoints, newest_checkpoint, save_checkpoint
+from eyebright.errors import OutputError, RunError, StoredFileError
+from eyebright.files import (
+    append_line,
+    as_output_error,
+    cut,
+    file_digest,
+    make_folder,
+    not_a,
+    read_json,
+    remove,
+    remove_unfinished,
+    sync,
+    write_json,
+    write_text,
+)
+from eyebright.training.checkpoint import (
+    Checkpoint,
+    Lengths,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 from eyebright.training.fit import Fit, Report, StepReport
 from eyebright.training.recipe import Recipe, load_recipe
 
@@ -27,22 +49,27 @@ METRICS = (
     "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
     "learning_rate", "seconds", "images_per_second",
 )  # fmt: skip
+LINES = ("metrics.jsonl", "steps.jsonl")  # the files that grow
 
 
 class Run:
     """A run's folder.
 
-    ========================== =======================================================================
-    ``recipe.toml``            the whole recipe, defaults included; written before anything slow
-    ``split.json, split.npz``  which pictures are in which part
-    ``environment.json``       seed, machine, versions, execution plan, times estimated and taken
-    ``metrics.jsonl``          a line an epoch
-    ``steps.jsonl``            a line a step
-    ``checkpoints/``           the last two and the best
-    ``classifier.safetensors`` what was trained
-    ``evaluation.json``        the figures on the test part
-    ``report.html``            all of it to look at
-    ========================== =======================================================================
+    =============================== ==================================================================
+    ``recipe.toml``                 the whole recipe, defaults included; written before anything slow
+    ``split.json``                  classes, counts and root digest of the split contract
+    ``split.safetensors``           which pictures are in which part: their digests, labels, names
+    ``environment.json``            seed, machine, versions, execution plan, times, openings of the
+                                    test part, checksums of the files without one of their own
+    ``metrics.jsonl``               a line an epoch
+    ``steps.jsonl``                 a line a step
+    ``checkpoints/``                the last two and the best
+    ``classifier.safetensors``      what was trained
+    ``evaluation.json``             the figures on the test part
+    ``report.html``                 all of it to look at
+    =============================== ==================================================================
+
+    Every file is replaced whole or not at all and can be checked: see `check`.
 
     Args:
         path: the folder.
@@ -51,28 +78,44 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         self._checkpointed = time.monotonic()
+        self._lock = FileLock(path / ".lock")
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, seed: int, plan: Plan) -> Run:
         """Makes the folder of a new run.
 
         Raises:
-            RunError: there is a run in it already.
+            RunError: there is a run in it already, or another process is making one.
             OutputError: it cannot be made.
         """
-        if (path / "recipe.toml").exists():
-            raise RunError(
-                f"there is a run in {path} already",
-                expected="a folder that does not exist yet, or is empty",
-                remedy=f"go on with it: eyebright train --resume {path}; or choose another folder with --out",
-            )
+        with cls.begin(path, recipe, seed, plan) as run:
+            return run
+
+    @classmethod
+    @contextmanager
+    def begin(cls, path: Path, recipe: Recipe, seed: int, plan: Plan) -> Iterator[Run]:
+        """Makes the folder of a new run, as `create` does, and keeps other processes out of it within the block."""
+        run = cls(path)
+        run._check_free()  # first without the lock, which would leave a file in the other run
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
         make_folder(path / "checkpoints")
-        environment = {"seed": seed, "plan": plan.as_dict(), "machine": describe_machine(), "started": _now()}
-        write_json(path / "environment.json", environment)
-        write_text(path / "recipe.toml", recipe.to_toml())  # last: from here on it is a run
-        return cls(path)
+        with run.locked():
+            run._check_free()
+            text = recipe.to_toml()
+            write_json(
+                path / "environment.json",
+                {
+                    "seed": seed,
+                    "plan": plan.as_dict(),
+                    "machine": describe_machine(),
+                    "started": _now(),
+                    "test_openings": [],
+                    "checksums": {"recipe.toml": hashlib.sha256(text.encode()).hexdigest()},
+                },
+            )
+            write_text(path / "recipe.toml", text)  # last: from here on it is a run
+            yield run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -82,7 +125,7 @@ class Run:
             RunError: there is none.
         """
         run = cls(Path(path))
-        if not (run.path / "recipe.toml").is_file():
+        if not run.exists:
             raise RunError(
                 f"{path} is not a run",
                 expected="a folder that `eyebright train` made, with a recipe.toml in it",
@@ -90,11 +133,18 @@ class Run:
             )
         return run
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run in the folder."""
+        return (self.path / "recipe.toml").is_file()
+
     def discard(self) -> None:
         """Takes back what `create` and the checks before training wrote: the input was at fault, nothing is lost."""
-        for name in ("recipe.toml", "environment.json", "split.json", "split.npz", ".lock"):
-            (self.path / name).unlink(missing_ok=True)
+        names = ("recipe.toml", "environment.json", "split.json", "split.safetensors", *LINES, ".lock")
         with suppress(OSError):  # not empty: something in it is not ours
+            remove_unfinished(self.path)
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
             (self.path / "checkpoints").rmdir()
             self.path.rmdir()
 
@@ -105,36 +155,41 @@ class Run:
         Raises:
             RunError: another process is at it.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError(
-                f"another process is training {self.path}",
-                expected="one process for a run",
-                remedy="wait until it is done, or choose another folder with --out",
-            ) from error
-        except OSError as error:
-            raise OutputError(
-                f"cannot write in {self.path}: {error.strerror or error}",
-                expected="a folder that this user may write to",
-                remedy="choose another folder with --out",
-            ) from error
+        with as_output_error(self.path):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                raise RunError(
+                    f"another process is training {self.path}",
+                    expected="one process for a run",
+                    remedy="wait until it is done, or choose another folder with --out",
+                ) from error
         try:
             yield
         finally:
-            lock.release()
+            self._lock.release()
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, as it was."""
-        return load_recipe(self.path / "recipe.toml")
+        """The recipe, as it was when the run began.
+
+        Raises:
+            RunError: the file has been changed since.
+        """
+        path = self.path / "recipe.toml"
+        if file_digest(path) != self.environment["checksums"]["recipe.toml"]:
+            raise RunError(
+                f"{path} has been changed since the run began",
+                expected="the recipe that the run has been trained with so far",
+                remedy=f"to train the changed recipe: eyebright train {path} --out another folder; "
+                "to go on with this run, put the old recipe back",
+            )
+        return load_recipe(path)
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Seed, plan, machine, times."""
-        values: dict[str, Any] = self._read_json("environment.json")
-        return values
+        """Seed, plan, machine, times, openings of the test part, checksums."""
+        return read_json(self.path / "environment.json", "environment of a run")
 
     @property
     def seed(self) -> int:
@@ -147,10 +202,13 @@ class Run:
         return Plan(**self.environment["plan"])
 
     @property
-    def contract(self) -> dict[str, Any]:
-        """What ``split.json`` says: classes, counts, root digest."""
-        values: dict[str, Any] = self._read_json("split.json")
-        return values
+    def contract(self) -> Contract:
+        """Which pictures are in which part.
+
+        Raises:
+            StoredFileError: one of its two files is damaged or missing.
+        """
+        return Contract.load(self.path)
 
     @property
     def has_contract(self) -> bool:
@@ -160,12 +218,18 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """The figures on the test part, once there are any."""
-        return self._read_json("evaluation.json") if (self.path / "evaluation.json").exists() else None
+        path = self.path / "evaluation.json"
+        return read_json(path, "evaluation of a run") if path.exists() else None
 
     @property
     def finished(self) -> bool:
         """Whether training is done and its classifier written."""
         return "finished" in self.environment
+
+    @property
+    def concluded(self) -> bool:
+        """Whether the run is finished, evaluated and reported."""
+        return self.finished and "report.html" in self.environment["checksums"] and self.report_path.exists()
 
     @property
     def classifier_path(self) -> Path:
@@ -201,85 +265,152 @@ class Run:
         """Adds values to ``environment.json``."""
         write_json(self.path / "environment.json", self.environment | values)
 
+    def open_test(self, purpose: str) -> int:
+        """Notes that the test part is about to be looked at; returns how often that makes.
+
+        It is noted before, so that an evaluation that is interrupted counts too.
+        """
+        openings = [*self.environment["test_openings"], {"time": _now(), "purpose": purpose}]
+        self.write_environment({"test_openings": openings})
+        return len(openings)
+
     def write_evaluation(self, values: dict[str, Any]) -> None:
-        """Keeps the figures on the test part, and counts how often it was opened."""
-        opened = (self.evaluation or {}).get("test_opened", 0) + 1
+        """Keeps the figures on the test part, and how often it has been opened."""
+        opened = len(self.environment["test_openings"])
         write_json(self.path / "evaluation.json", values | {"test_opened": opened})
+
+    def write_report(self, html: str) -> None:
+        """Keeps the report."""
+        write_text(self.report_path, html)
+        self._write_checksums("report.html")
 
     def record(self, report: StepReport | Report, fit: Fit) -> None:
         """Takes a report: a line of metrics, and a checkpoint after each epoch and every few minutes."""
         if isinstance(report, Report):
             values = asdict(report)
-            self._append("metrics.jsonl", {key: values[key] for key in METRICS})
+            append_line(self.path / "metrics.jsonl", json.dumps({key: values[key] for key in METRICS}))
             if report.best or fit.val is None or fit.recipe.training.keep == "last":
                 fit.classifier().save(self.classifier_path)
             self.checkpoint(fit)
         else:
             line = {"step": report.step, "epoch": report.epoch, "loss": report.loss}
-            self._append("steps.jsonl", line | {"learning_rate": report.learning_rate})
+            append_line(self.path / "steps.jsonl", json.dumps(line | {"learning_rate": report.learning_rate}))
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self.checkpoint(fit)
 
     def checkpoint(self, fit: Fit) -> None:
         """Writes a checkpoint; then removes all but the last two and the best."""
         folder = self.path / "checkpoints"
-        make_folder(folder)
-        save_checkpoint(folder / f"step-{fit.step:09d}.safetensors", fit.state())
+        lengths: Lengths = {}
+        for path in self._lines():
+            sync(path)  # before the checkpoint that counts on it
+            lengths[path.name] = (path.stat().st_size, file_digest(path))
+        save_checkpoint(folder / f"step-{fit.step:09d}.safetensors", Checkpoint(fit.state(), lengths))
         best_step = fit.best.epoch * fit.loader.steps if fit.best else -1
         kept = {f"step-{best_step:09d}.safetensors"} | {path.name for path in list_checkpoints(folder)[-2:]}
         for path in list_checkpoints(folder):
             if path.name not in kept:
-                path.unlink(missing_ok=True)
+                remove(path)
         self._checkpointed = time.monotonic()
 
-    def restore(self, fit: Fit) -> int:
-        """Brings a Fit and the metrics back to the newest checkpoint that can be read.
+    def restore(self, fit: Fit) -> list[str]:
+        """Brings a Fit and the lines written so far back to the newest checkpoint that is whole.
+
+        Without any checkpoint they are at the beginning. A damaged checkpoint is put aside.
 
         Returns:
-            The step at which training goes on; 0 where there is no checkpoint yet.
+            What was found damaged, in words.
+
+        Raises:
+            StoredFileError: there are checkpoints, and none of them can be used.
         """
-        newest = newest_checkpoint(self.path / "checkpoints")
-        if newest is not None:
-            fit.load_state(newest[1])
-        self._cut_lines("metrics.jsonl", fit.step)
-        self._cut_lines("steps.jsonl", fit.step)
-        return fit.step
+        folder = self.path / "checkpoints"
+        for place in (self.path, folder):
+            remove_unfinished(place)
+        problems: dict[Path, str] = {}
+        for path, found in load_newest(folder):
+            try:
+                if isinstance(found, StoredFileError):
+                    raise found
+                for name, (length, digest) in found.lengths.items():
+                    _check_beginning(self.path / name, length, digest)
+            except StoredFileError as error:
+                problems[path] = error.problem
+                continue
+            fit.load_state(found.state)
+            for name, (length, _) in found.lengths.items():
+                cut(self.path / name, length)
+            for damaged in problems:
+                damaged.replace(damaged.with_suffix(".damaged"))
+            return list(problems.values())
+        if problems:
+            raise StoredFileError(
+                f"none of the checkpoints in {folder} can be used: {'; '.join(problems.values())}",
+                expected="one that is whole, and the lines that were written before it",
+                remedy=f"to train from the beginning, remove the folder {folder} and resume again",
+            )
+        for name in LINES:
+            remove(self.path / name)
+        return []
 
     def finish(self, fit: Fit, estimated_seconds: float | None) -> None:
         """Writes the classifier and says that training is done; a resumed run has no estimate of the whole."""
         fit.classifier().save(self.classifier_path)
+        for path in self._lines():
+            sync(path)
+        self._write_checksums(*LINES)
         seconds = sum(line["seconds"] for line in self.metrics())
         self.write_environment(
             {"finished": _now(), "training_seconds": seconds, "estimated_seconds": estimated_seconds}
         )
 
-    def _append(self, name: str, values: dict[str, Any]) -> None:
-        try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self.path / name}: {error.strerror or error}",
-                expected="a folder that this user may write to, on a disk with room left",
-                remedy=f"free some room, then: eyebright train --resume {self.path}",
-            ) from error
+    def check(self) -> dict[str, str | None]:
+        """Reads every file of the run and compares its checksum.
 
-    def _cut_lines(self, name: str, step: int) -> None:
-        path = self.path / name
-        if path.exists():
-            kept = [json.dumps(line) + "\n" for line in _read_lines(path) if line["step"] <= step]
-            write_text(path, "".join(kept))
+        Returns:
+            File → None where it is whole, else what is wrong with it. A file without a checksum yet, such as the
+            metrics of a run that is not finished, is left out.
+        """
+        checks: dict[str, Callable[[], object]] = {"environment.json": lambda: self.environment}
+        with suppress(StoredFileError):
+            for name, checksum in self.environment["checksums"].items():
+                checks[name] = partial(_check_beginning, self.path / name, None, checksum)
+        if self.has_contract:
+            checks["split.json, split.safetensors"] = lambda: self.contract
+        for path in list_checkpoints(self.path / "checkpoints"):
+            checks[f"checkpoints/{path.name}"] = partial(load_checkpoint, path)
+        if self.classifier_path.exists() or self.finished:
+            checks["classifier.safetensors"] = lambda: self.classifier("cpu")
+        checks["evaluation.json"] = lambda: self.evaluation
+        return {name: _problem(check) for name, check in checks.items()}
 
-    def _read_json(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+    def _check_free(self) -> None:
+        if self.exists:
             raise RunError(
-                f"cannot read {path}: {error}",
-                expected="the file that `eyebright train` wrote",
-                remedy="start the run again in another folder; its recipe.toml can be trained as it is",
-            ) from error
+                f"there is a run in {self.path} already",
+                expected="a folder that does not exist yet, or is empty",
+                remedy=f"go on with it: eyebright train --resume {self.path}; or choose another folder with --out",
+            )
+
+    def _lines(self) -> list[Path]:
+        return [self.path / name for name in LINES if (self.path / name).exists()]
+
+    def _write_checksums(self, *names: str) -> None:
+        made = {name: file_digest(self.path / name) for name in names}
+        self.write_environment({"checksums": self.environment["checksums"] | made})
+
+
+def _check_beginning(path: Path, length: int | None, digest: str) -> None:
+    if file_digest(path, length) != digest:
+        raise not_a(path, "file of a run", "its checksum is wrong: it is damaged, or was changed by hand")
+
+
+def _problem(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except StoredFileError as error:
+        return error.problem
+    return None
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -4,8 +4,11 @@ import lzma
 import os
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -432,28 +435,88 @@ def test_an_encrypted_zip_is_refused(make_archive, refused):
 
 
 def test_of_two_at_once_both_get_the_whole_folder(make_archive, files, monkeypatch, own_cache):
-    path, answers = make_archive("pets.zip", files), []
-    meeting, write = threading.Barrier(2), archives._write_entries
+    path, answers, unpackings = make_archive("pets.zip", files), [], []
+    begun, write = threading.Event(), archives._write_entries
 
-    def write_and_wait(*arguments):
+    def write_slowly(*arguments):
+        begun.set()
+        unpackings.append(arguments)
+        time.sleep(0.2)  # the other one comes meanwhile
         write(*arguments)
-        meeting.wait()
 
-    monkeypatch.setattr(archives, "_write_entries", write_and_wait)
-    def work():
-        try:
-            answers.append(unpack(path))
-        finally:
-            meeting.abort()  # one that fails leaves nobody waiting
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    monkeypatch.setattr(archives, "_write_entries", write_slowly)
+    threads = [threading.Thread(target=lambda: answers.append(unpack(path))) for _ in range(2)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
     for thread in threads:
         thread.join()
     assert len(answers) == 2 and answers[0] == answers[1]
     assert content(answers[0]) == files
-    assert [entry.name for entry in (own_cache / "archives").iterdir()] == [answers[0].name]
+    assert len(unpackings) == 1
+    assert list((own_cache / "archives").iterdir()) == [answers[0].parent]
+
+
+def test_a_process_that_was_killed_while_unpacking_is_not_in_the_way(make_archive, files, own_cache):
+    path = make_archive("pets.zip", files)
+    program = f"""
+import os, pathlib, signal
+from eyebright.data import archives
+def write(entries, folder, *_):
+    (folder / "half.png").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+archives._write_entries = write
+archives.unpack(pathlib.Path({str(path)!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", program])
+    assert killed.returncode == -9
+    assert len(list((own_cache / "archives").iterdir())) == 1  # what it left
+    folder = unpack(path)
+    assert content(folder) == files
+    assert list((own_cache / "archives").iterdir()) == [folder.parent]
+
+
+def lose(folder):
+    next(path for path in folder.rglob("*.png")).unlink()
+
+
+def cut_off(folder):
+    path = next(path for path in folder.rglob("*.png"))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def overwrite(folder):
+    path = next(path for path in folder.rglob("*.png"))
+    os.utime(path, ns=(0, 0))
+
+
+def add(folder):
+    (folder / "cats" / "more.png").write_bytes(b"more")
+
+
+def lose_the_manifest(folder):
+    (folder.parent / "manifest.safetensors").unlink()
+
+
+def damage_the_manifest(folder):
+    path = folder.parent / "manifest.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("spoil", [lose, cut_off, overwrite, add, lose_the_manifest, damage_the_manifest])
+def test_a_folder_that_is_no_longer_as_it_was_unpacked_is_unpacked_again(make_archive, files, spoil):
+    path = make_archive("pets.zip", files)
+    folder = unpack(path)
+    spoil(folder)
+    assert unpack(path) == folder
+    assert content(folder) == files
+
+
+def test_a_folder_that_is_as_it_was_is_not_unpacked_again(make_archive, files, monkeypatch):
+    path = make_archive("pets.zip", files)
+    folder = unpack(path)
+    monkeypatch.setattr(archives, "_write_entries", None)
+    assert unpack(path) == folder
 
 
 def test_a_disk_that_is_full_is_not_the_archives_fault(make_archive, files, monkeypatch, own_cache, refuses):
@@ -471,7 +534,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_archives_fault(make_archive, 
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(archives.tempfile, "mkdtemp", denied)
+    monkeypatch.setattr(archives.Path, "mkdir", denied)
     with refuses(OutputError, "Permission denied"):
         unpack(make_archive("pets.zip", files))
 

@@ -5,12 +5,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from eyebright.data.images import ImageFiles, Images
-from eyebright.data.split import Splits, make_contract, make_splits, picture_digests, stratified_cut
-from eyebright.errors import DataError, PictureError
+from eyebright.data.split import KIND, Contract, Splits, make_contract, make_splits, picture_digests, stratified_cut
+from eyebright.errors import DataError, PictureError, StoredFileError
+from eyebright.files import read_json
+from eyebright.tensors import write_safetensors
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -196,22 +200,31 @@ def splits(images):
 
 def test_the_digest_of_an_array_is_of_its_shape_and_pixels(images):
     pictures = images(3)
-    for index, digest in enumerate(picture_digests(pictures)):
+    digests, pixels = picture_digests(pictures)
+    assert np.array_equal(digests, pixels)
+    for index, digest in enumerate(digests):
         twin = hashlib.sha256(b"(4, 5, 3)" + bytes(pictures.pixels[index].ravel().tolist())).digest()
         assert digest.tobytes() == twin
 
 
-def test_the_digest_of_a_file_is_of_its_bytes(tmp_path):
+def test_the_digests_of_a_file_are_of_its_bytes_and_of_its_pixels(tmp_path, noise, encode):
+    pixels = [noise(4, 5, 3, seed=i) for i in range(3)]
+    data = [encode(pixels[i], "PNG") for i in range(3)]
     for i in range(3):
-        (tmp_path / f"{i}.png").write_bytes(bytes([i] * 10))
-    digests = picture_digests(ImageFiles(tuple(sorted(tmp_path.iterdir())), labels(0, 1, 2), CLASSES))
-    assert [digest.tobytes() for digest in digests] == [hashlib.sha256(bytes([i] * 10)).digest() for i in range(3)]
+        (tmp_path / f"{i}.png").write_bytes(data[i])
+    files = ImageFiles(tuple(sorted(tmp_path.iterdir())), labels(0, 1, 2), CLASSES)
+    seen = []
+    of_bytes, of_pixels = picture_digests(files, lambda: seen.append(1))
+    assert [digest.tobytes() for digest in of_bytes] == [hashlib.sha256(content).digest() for content in data]
+    in_memory = Images(np.stack(pixels), labels(0, 1, 2), CLASSES)
+    assert np.array_equal(of_pixels, picture_digests(in_memory)[1])
+    assert len(seen) == 3
 
 
 def test_pictures_of_the_same_bytes_and_other_shapes_differ(noise):
     pixels = noise(1, 4, 6, 1)
     digests = [
-        picture_digests(Images(pixels.reshape(shape), labels(0), CLASSES)).tobytes()
+        picture_digests(Images(pixels.reshape(shape), labels(0), CLASSES))[0].tobytes()
         for shape in [(1, 4, 6, 1), (1, 6, 4, 1), (1, 8, 1, 3), (1, 2, 4, 3)]
     ]
     assert len(set(digests)) == 4
@@ -219,9 +232,8 @@ def test_pictures_of_the_same_bytes_and_other_shapes_differ(noise):
 
 def test_the_order_in_memory_does_not_change_a_digest(images):
     pictures = images(3)
-    assert np.array_equal(
-        picture_digests(replace(pictures, pixels=np.asfortranarray(pictures.pixels))), picture_digests(pictures)
-    )
+    twin = replace(pictures, pixels=np.asfortranarray(pictures.pixels))
+    assert np.array_equal(picture_digests(twin), picture_digests(pictures))
 
 
 def test_a_file_that_is_gone_is_a_picture_error(tmp_path, refuses):
@@ -341,18 +353,110 @@ def test_the_same_file_under_two_names_is_found(picture_folder):
 def test_both_files_of_the_contract_are_written(splits, tmp_path):
     contract = make_contract(splits)
     contract.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.json", "split.npz"]
-    assert json.loads((tmp_path / "split.json").read_text(encoding="utf-8")) == {
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["split.json", "split.safetensors"]
+    assert read_json(tmp_path / "split.json", "split contract") == {
         "source": "mine",
         "classes": ["ant", "bee", "cat"],
         "root_sha256": contract.root,
         "counts": {"train": [3, 3, 3], "val": [2, 2, 2], "test": [2, 2, 2]},
     }
-    with np.load(tmp_path / "split.npz", allow_pickle=False) as stored:
-        assert set(stored) == {f"{part}_{what}" for part in ("train", "val", "test") for what in ("digests", "labels")}
-        for part, pictures in splits.parts().items():
-            assert np.array_equal(stored[f"{part}_digests"], picture_digests(pictures))
-            assert np.array_equal(stored[f"{part}_labels"], pictures.labels)
+    loaded = Contract.load(tmp_path)
+    assert (loaded.classes, loaded.source, loaded.root) == (CLASSES, "mine", contract.root)
+    assert loaded.names == contract.names
+    for part, pictures in splits.parts().items():
+        assert np.array_equal(loaded.digests[part], picture_digests(pictures)[0])
+        assert np.array_equal(loaded.pixels[part], picture_digests(pictures)[1])
+        assert np.array_equal(loaded.labels[part], pictures.labels)
+
+
+def flip_a_bit(folder):
+    data = bytearray((folder / "split.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "split.safetensors").write_bytes(data)
+
+
+def take_another_ones(folder):
+    contract = Contract.load(folder)
+    other = replace(contract, classes=("ant", "bee", "cow"))
+    text = (folder / "split.json").read_bytes()
+    other.save(folder)
+    (folder / "split.json").write_bytes(text)
+
+
+def lose_a_tensor(folder):
+    write_safetensors(folder / "split.safetensors", {"train.labels": torch.zeros(1)}, KIND, {"format_version": 1})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (flip_a_bit, "its checksum is wrong"),
+        (take_another_ones, "split.json beside it has another root digest"),
+        (lose_a_tensor, "its parts do not fit together"),
+        (lambda folder: (folder / "split.json").unlink(), "No such file"),
+    ],
+)
+def test_a_contract_that_was_changed_is_refused(splits, tmp_path, spoil, says, refuses):
+    make_contract(splits).save(tmp_path)
+    spoil(tmp_path)
+    with refuses(StoredFileError, f"as a split contract: .*{says}"):
+        Contract.load(tmp_path)
+
+
+def test_the_same_data_have_no_changes(splits, tmp_path):
+    make_contract(splits).save(tmp_path)
+    assert Contract.load(tmp_path).changes(make_contract(splits)) == []
+
+
+WORDS = {
+    change_a_pixel: ["1 pictures of the val part have changed (for example picture 5)"],
+    swap_two: ["the pictures stand in another order"],
+    change_a_label: ["1 pictures of the test part have changed (for example picture 0)"],
+    rename_a_class: ["the classes were ant, bee, cat; now they are ant, bee, cow"],
+    leave_one_out: ["1 pictures of the test part are gone (for example picture 5)"],
+    no_validation: ["6 pictures of the val part are gone (for example picture 0)"],
+}
+
+
+@pytest.mark.parametrize(("change", "words"), WORDS.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_what_has_changed_is_said(splits, change, words):
+    assert make_contract(splits).changes(make_contract(change(splits))) == words
+
+
+def test_changed_gone_and_new_files_are_named(picture_folder, noise, encode):
+    from eyebright.data.sources import load_data
+
+    folder = picture_folder({"train/cats": 9, "train/dogs": 9, "test/cats": 2, "test/dogs": 2})
+    before = make_contract(load_data(folder, val_fraction=0))
+    (folder / "test" / "dogs" / "1.png").write_bytes(encode(noise(8, 6, 3, seed=77)))
+    (folder / "train" / "cats" / "4.png").unlink()
+    (folder / "train" / "cats" / "x.png").write_bytes(encode(noise(8, 6, 3, seed=78)))
+    assert before.changes(make_contract(load_data(folder, val_fraction=0))) == [
+        "1 pictures of the train part are gone (for example train/cats/4.png)",
+        "1 pictures of the train part are new (for example train/cats/x.png)",
+        "1 pictures of the test part have changed (for example test/dogs/1.png)",
+    ]
+
+
+def test_a_folder_that_was_moved_has_no_changes(picture_folder):
+    from eyebright.data.sources import load_data
+
+    folder = picture_folder({"cats": 9, "dogs": 9})
+    before = make_contract(load_data(folder))
+    assert before.names["train"][0].startswith("cats/")
+    folder = folder.rename(folder.with_name("elsewhere"))
+    assert before.changes(make_contract(load_data(folder))) == []
+
+
+def test_the_same_pixels_in_other_bytes_are_the_same_picture(picture_folder):
+    from eyebright.data.sources import load_data
+
+    folder = picture_folder({"train/cats": 9, "train/dogs": 9, "test/cats": 2, "test/dogs": 2})
+    with Image.open(folder / "train" / "cats" / "4.png") as picture:
+        picture.save(folder / "test" / "dogs" / "1.bmp")
+    contract = make_contract(load_data(folder, val_fraction=0))
+    assert contract.shared() == {("train", "test"): [(4, 3)]}
+    assert not np.array_equal(contract.digests["train"][4], contract.digests["test"][3])
 
 
 def test_a_class_without_pictures_is_counted_as_none(images, tmp_path):

@@ -5,8 +5,8 @@ import torch
 from eyebright.classifier import Classifier
 from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
-from eyebright.errors import DataError
-from eyebright.evaluation.evaluate import Evaluation, MissingClassWarning, compute_logits, evaluate, match_labels
+from eyebright.errors import DataError, DataWarning
+from eyebright.evaluation.evaluate import Evaluation, compute_logits, evaluate, match_labels
 from eyebright.models.catalog import create_model
 
 CLASSES = ("cat", "dog", "frog", "ship", "truck", "deer", "horse")
@@ -133,7 +133,7 @@ def test_an_unknown_class_without_pictures_is_not_in_the_way(classifier):
 
 
 def test_a_missing_class_is_a_warning(classifier):
-    with pytest.warns(MissingClassWarning, match="no pictures of c"):
+    with pytest.warns(DataWarning, match="no pictures of c"):
         evaluation = evaluate(classifier, pictures(classes=("a", "b")))
     assert evaluation.per_class[2].count == 0
 

@@ -2,44 +2,63 @@ import pytest
 import torch
 
 from eyebright.errors import StoredFileError
-from eyebright.training.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
+from eyebright.tensors import write_safetensors
+from eyebright.training.checkpoint import (
+    KIND,
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 from eyebright.training.fit import State
 
+LENGTHS = {"metrics.jsonl": (120, "ab" * 32)}
 
-def state(step=3):
+
+def checkpoint(step=3):
     tensors = {"model.w": torch.randn(4, 3), "optimizer.0.step": torch.tensor(7.0), "best.n": torch.tensor(5)}
-    return State(tensors, {"step": step, "totals": {"loss": 0.1 + 0.2}, "best": None})
+    return Checkpoint(State(tensors, {"step": step, "totals": {"loss": 0.1 + 0.2}, "best": None}), LENGTHS)
 
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path):
-    saved = state()
+    saved = checkpoint()
     save_checkpoint(tmp_path / "step-1.safetensors", saved)
     loaded = load_checkpoint(tmp_path / "step-1.safetensors")
-    assert loaded.values == saved.values
-    assert loaded.tensors.keys() == saved.tensors.keys()
-    assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
-    assert all(loaded.tensors[name].dtype == saved.tensors[name].dtype for name in saved.tensors)
+    assert (loaded.state.values, loaded.lengths) == (saved.state.values, LENGTHS)
+    before, after = saved.state.tensors, loaded.state.tensors
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert all(after[name].dtype == before[name].dtype for name in before)
 
 
-def test_the_newest_whole_checkpoint_is_taken(tmp_path):
+def test_the_newest_comes_first_and_a_damaged_one_says_so(tmp_path):
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path / f"step-{step:09d}.safetensors", state(step))
+        save_checkpoint(tmp_path / f"step-{step:09d}.safetensors", checkpoint(step))
     newest = list_checkpoints(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
-    path, loaded = newest_checkpoint(tmp_path)
-    assert (path.name, loaded.values["step"]) == ("step-000000002.safetensors", 2)
+    (path, error), (_, second), (_, third) = load_newest(tmp_path)
+    assert path == newest
+    assert isinstance(error, StoredFileError)
+    assert "step-000000003" in error.problem
+    assert "its checksum is wrong" in error.problem
+    assert [found.state.values["step"] for found in (second, third)] == [2, 1]
 
 
-def test_none_is_none_and_all_damaged_is_an_error(tmp_path):
-    assert newest_checkpoint(tmp_path) is None
-    (tmp_path / "step-000000001.safetensors").write_bytes(b"nothing")
-    with pytest.raises(StoredFileError, match="checkpoint"):
-        newest_checkpoint(tmp_path)
+def test_where_there_are_none_none_come(tmp_path):
+    assert list(load_newest(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"state": {}}, {"state": {}, "lengths": [1]}, {"state": {}, "lengths": {"a": [1]}}, {"lengths": {}}]
+)
+def test_a_header_without_its_parts_is_refused(tmp_path, header):
+    write_safetensors(tmp_path / "x.safetensors", {"w": torch.ones(1)}, KIND, {"format_version": 1, **header})
+    with pytest.raises(StoredFileError, match="its header lacks a part"):
+        load_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
-    from eyebright.files import write_safetensors
-
     write_safetensors(tmp_path / "x.safetensors", {"w": torch.ones(1)}, "eyebright.classifier", {"format_version": 1})
-    with pytest.raises(StoredFileError, match="not an eyebright header"):
+    with pytest.raises(StoredFileError, match="it is a classifier"):
         load_checkpoint(tmp_path / "x.safetensors")

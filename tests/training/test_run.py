@@ -59,7 +59,8 @@ def test_metrics_go_back_to_the_checkpoint(tmp_path, digits, recipe):
         file.write('{"epoch": 3, "step"')  # a line that a kill cut off
     assert len(run.steps()) > run.metrics()[-1]["step"]
     fit = Fit(recipe, digits)
-    assert run.restore(fit) == run.metrics()[-1]["step"] == fit.step
+    assert run.restore(fit) == []
+    assert run.metrics()[-1]["step"] == fit.step > 0
     assert len(run.steps()) == fit.step
     for line in (run.path / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
@@ -68,7 +69,8 @@ def test_metrics_go_back_to_the_checkpoint(tmp_path, digits, recipe):
 def test_a_run_without_a_checkpoint_starts_from_zero(tmp_path, digits, recipe):
     run = Run.create(tmp_path / "run", recipe, 0, choose_plan())
     (run.path / "steps.jsonl").write_text('{"step": 1, "epoch": 1, "loss": 2.0, "learning_rate": 0.1}\n')
-    assert run.restore(Fit(recipe, digits)) == 0
+    fit = Fit(recipe, digits)
+    assert (run.restore(fit), fit.step) == ([], 0)
     assert run.steps() == []
 
 
@@ -124,8 +126,8 @@ def test_the_contract_and_the_environment_are_kept(tmp_path, digits, recipe):
     assert not run.has_contract
     contract = make_contract(digits)
     run.write_contract(contract)
-    assert run.contract["root_sha256"] == contract.root
-    assert {part: sum(counts) for part, counts in run.contract["counts"].items()} == {
+    assert run.contract.root == contract.root
+    assert {part: sum(counts) for part, counts in run.contract.counts.items()} == {
         "train": 1293, "val": 144, "test": 360,
     }  # fmt: skip
     assert (run.seed, run.plan) == (5, choose_plan())
@@ -134,5 +136,7 @@ def test_the_contract_and_the_environment_are_kept(tmp_path, digits, recipe):
 def test_every_opening_of_the_test_part_is_counted(tmp_path, recipe):
     run = Run.create(tmp_path / "run", recipe, 0, choose_plan())
     for opened in (1, 2, 3):
+        assert run.open_test(f"for the {opened}. time") == opened
         run.write_evaluation({"top1": 0.5})
         assert run.evaluation["test_opened"] == opened
+    assert [opening["purpose"][:5] for opening in run.environment["test_openings"]] == ["for t"] * 3
