@@ -1,4 +1,4 @@
-# The habits: make demo · setup · check · test · docs · bench NAME=… · record NAME=… · size
+# The habits: make demo · setup · check · test · prove · docs · bench NAME=… · record NAME=… · size
 # TORCH_INDEX_URL=… takes torch from another index: a CPU build, or one for another CUDA.
 # PYTHON=… chooses the interpreter (3.11 to 3.13).
 
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: demo setup check test slow docs bench record size clean
+.PHONY: demo setup check test slow prove docs bench record size clean
 
 demo: .venv/.core
 	$(BIN)/eyebright train lenet5-digits
@@ -26,6 +26,9 @@ test: .venv/.dev
 
 slow: .venv/.dev
 	$(BIN)/pytest -m slow
+
+prove: .venv/.dev
+	$(BIN)/python bench/prove.py --record records
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -q -W docs docs/_build

@@ -28,8 +28,8 @@ from eyebright.device import describe_machine
 
 Rows = list[dict[str, Any]]
 SIZES = {  # of each proof: (in full, in the tests)
-    "kills": (200, 7), "kills while writing": (80, 4), "fresh runs": (20, 2), "power cuts": (1000, 60),
-    "damaged files": (10_000, 400), "full disks": (30, 3),
+    "kills": (200, 6), "kills while writing": (80, 4), "fresh runs": (20, 2), "power cuts": (1000, 60),
+    "damaged files": (10_000, 400), "full disks": (30, 2),
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def prove_all(folder: Path, small: bool, only: list[str]) -> dict[str, Rows]:
     size = {name: sizes[small] for name, sizes in SIZES.items()}
     processes = min(2, os.cpu_count() or 1)
     planned = kills.plan_kills(size["kills"], size["kills while writing"])
-    proofs: dict[str, tuple[int, Callable[[], Iterable[dict[str, Any]]]]] = {
+    proofs: dict[str, tuple[int, Callable[[], Iterable[dict[str, Any]]]]] = {  # name → (rows to come, proof)
         "kills": (size["kills"], lambda: kills.prove_kills(folder, planned, processes)),
         "fresh runs": (size["fresh runs"], lambda: kills.prove_fresh(folder, size["fresh runs"], processes)),
         "workers": (2, lambda: kills.prove_workers(folder)),

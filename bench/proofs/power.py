@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import eyebright as eb
-from eyebright.training.checkpoint import list_checkpoints, load_checkpoint
+from eyebright.training.checkpoint import Checkpoint, list_checkpoints, load_newest
 from eyebright.training.run import Run
 from proofs import disk, runs
 from proofs.disk import Operation
@@ -133,8 +133,8 @@ def _after_full(path: Path, log: Path, code: int, reference: Path, variant: runs
     run = Run(path)
     result: dict[str, Any] = {"where": where, "code": code, "said": said.splitlines()[0] if said else ""}
     result["begun"] = run.exists
-    checkpoints = list_checkpoints(path / "checkpoints")
-    result["step"] = load_checkpoint(checkpoints[-1]).state.values["step"] if checkpoints else 0
+    loaded = [found for _, found in load_newest(path / "checkpoints") if isinstance(found, Checkpoint)]
+    result["step"] = loaded[0].state.values["step"] if loaded else 0
     damaged = [name for name, problem in run.check().items() if problem] if run.exists else []
     result["damaged"] = [name for name in damaged if not name.endswith(".jsonl")]
     left = [p.name for p in path.rglob("*.part")] if path.exists() else []

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from eyebright import road
+from eyebright.data.batches import keep_in_memory
 from eyebright.errors import EyebrightError
 from eyebright.evaluation.evaluate import compute_logits
 from eyebright.tensors import read_safetensors
@@ -65,39 +67,39 @@ BFLOAT16 = 'training.number_format="bfloat16"'
 
 VARIANTS = {
     "Adam, one cycle, each step": _digits(every_step=True),
-    "SGD, constant, EMA": _digits(*SGD, 'training.schedule="constant"', EMA),
+    "Dropout and batch norm, several milestones, bfloat16, EMA, each step": _digits(
+        "model.name=cnn_mnist", "prepare.resize=[28,28]", "prepare.crop=28", 'training.schedule="multi_step"',
+        "training.milestones=[1,2]", "training.number_format=bfloat16", EMA, every_step=True,
+    ),
     "SGD with Nesterov, cosine after a warm-up, accumulation, 2 workers, each step": _digits(
         *SGD, "training.nesterov=true", 'training.schedule="cosine"', "training.warmup_epochs=0.5",
         "training.accumulate=3", workers=2, every_step=True,
     ),
-    "AdamW, linear, clipped, bfloat16, 1 worker": _digits(
-        'training.optimizer="adamw"', "training.weight_decay=0.1", 'training.schedule="linear"',
-        "training.clip_norm=0.5", BFLOAT16, workers=1,
+    "photographs streamed, random crops, 4 workers, each step": _photographs(
+        "augment.random_crop=true", "augment.horizontal_flip=0.5", workers=4, streamed=True, every_step=True
     ),
     "SGD, plateau told by the loss, best kept, each step": _digits(
         *SGD, 'training.schedule="plateau"', "training.patience_epochs=1", 'training.monitor="val_loss"',
         'training.keep="best"', every_step=True,
     ),
-    "Adam, steps, smoothing, balanced classes, no validation": _digits(
-        'training.schedule="step"', "training.step_epochs=1", "training.label_smoothing=0.1",
-        'training.class_weights="balanced"', "data.val_fraction=0",
-    ),
-    "Dropout and batch norm, several milestones, bfloat16, EMA, each step": _digits(
-        "model.name=cnn_mnist", "prepare.resize=[28,28]", "prepare.crop=28", 'training.schedule="multi_step"',
-        "training.milestones=[1,2]", "training.number_format=bfloat16", EMA, every_step=True,
-    ),
-    "photographs in memory, one sigmoid output": _photographs("prepare.resize=[32,32]"),
-    "photographs streamed, random crops, 4 workers, each step": _photographs(
-        "augment.random_crop=true", "augment.horizontal_flip=0.5", workers=4, streamed=True, every_step=True
-    ),
     "photographs streamed, ResNet-20, SGD, cosine, EMA, 2 workers": _photographs(
         *SGD, "model.name=resnet20_cifar", 'training.loss="cross_entropy"', 'training.schedule="cosine"', EMA,
         "augment.brightness=0.2", workers=2, streamed=True,
     ),
+    "SGD, constant, EMA": _digits(*SGD, 'training.schedule="constant"', EMA),
+    "AdamW, linear, clipped, bfloat16, 1 worker": _digits(
+        'training.optimizer="adamw"', "training.weight_decay=0.1", 'training.schedule="linear"',
+        "training.clip_norm=0.5", BFLOAT16, workers=1,
+    ),
+    "Adam, steps, smoothing, balanced classes, no validation": _digits(
+        'training.schedule="step"', "training.step_epochs=1", "training.label_smoothing=0.1",
+        'training.class_weights="balanced"', "data.val_fraction=0",
+    ),
+    "photographs in memory, one sigmoid output": _photographs("prepare.resize=[32,32]"),
 }  # fmt: skip
 
 
-def make_photographs(folder: Path, count: int = 40) -> Path:
+def make_photographs(folder: Path, count: int = 120) -> Path:
     """A folder of two classes of JPEGs of all sizes, dark ones and bright ones; always the same."""
     chance = np.random.default_rng(0)
     for name, level in (("bright", 170), ("dark", 40)):
@@ -114,9 +116,7 @@ def train(variant: Variant, path: Path, photographs: Path) -> None:
     torch.set_num_threads(1)
     quiet = Console(quiet=True)
     run.CHECKPOINT_SECONDS = 0 if variant.every_step else 300
-    if variant.streamed:
-        keep = fit.keep_in_memory
-        fit.keep_in_memory = lambda *given, **options: keep(*given, **options, limit=STREAMED)
+    fit.keep_in_memory = partial(keep_in_memory, limit=STREAMED) if variant.streamed else keep_in_memory
     if Run(path).exists:
         road.resume(path, workers=variant.workers, console=quiet)
         return

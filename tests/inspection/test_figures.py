@@ -94,7 +94,7 @@ def test_shown_pictures_are_un_normalised_exactly():
         assert np.array_equal(answer.pixels, pixels[index, 4:36, 4:36])
         assert answer.true == images.classes[images.labels[index]]
         assert answer.right == (answer.answer == answer.true)
-    titles = [axes.get_title() for axes in draw_answers(answers).axes if axes.get_title()]
+    titles = [text.get_text() for text in draw_answers(answers).axes[0].texts]
     for answer, title in zip(answers, titles, strict=True):
         assert title.endswith("✓" if answer.right else f"is {answer.true}")
 
