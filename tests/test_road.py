@@ -1,8 +1,11 @@
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 from eyebright import road
-from eyebright.errors import DataError, RecipeError, RunError
+from eyebright.data.sources import load_data
+from eyebright.errors import DataError, DataWarning, OutputError, RecipeError, RunError, StoredFileError
+from eyebright.evaluation.evaluate import evaluate
 from eyebright.files import write_json
+from eyebright.training.checkpoint import list_checkpoints
+from eyebright.training.fit import Fit
+from eyebright.training.recipe import load_recipe
 from eyebright.training.run import Run
 
 QUICK = ["training.epochs=3"]
@@ -136,13 +144,60 @@ def test_the_test_part_chooses_nothing(tmp_path, quiet, monkeypatch):
     assert other.evaluation["top1"] < 0.3 < straight.evaluation["top1"]
 
 
+class Sealed:
+    """A test part that tells how large it is and what classes it has, and breaks when anything else is asked."""
+
+    def __init__(self, pictures):
+        self.classes, self._count = pictures.classes, len(pictures)
+
+    def __len__(self):
+        return self._count
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the test part was asked for {name}")
+
+
+@pytest.mark.parametrize("recipe", ["lenet5-digits", "resnet20-cifar10"])
+def test_a_fit_never_looks_at_the_test_part(recipe):
+    splits = load_data("digits")
+    changes = ["training.epochs=2", 'training.keep="best"', "prepare.channels=1", "prepare.resize=[32,32]"]
+    changes += ['prepare.statistics="train"', "prepare.mean=[0.0]", "prepare.std=[1.0]", "training.warmup_epochs=0"]
+    fit = Fit(load_recipe(recipe, changes), replace(splits, test=Sealed(splits.test)))
+    if recipe == "lenet5-digits":
+        assert [report.epoch for report in fit] == [1, 2]
+    else:
+        next(fit.steps())
+    fit.load_state(fit.state())
+    assert fit.classifier().classes == splits.classes
+    with pytest.raises(AssertionError, match="was asked for"):
+        evaluate(fit.classifier(), Sealed(splits.test))
+
+
+def test_every_opening_of_the_test_part_is_noted_before_it_is_looked_at(tmp_path, quiet, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(road, "evaluate", interrupt)
+    with pytest.raises(road.Interrupted):
+        road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
+    monkeypatch.undo()
+    run = Run.open(tmp_path / "run")
+    assert run.finished and not run.concluded
+    assert [opening["purpose"] for opening in run.environment["test_openings"]] == ["report"]
+    road.resume(run.path, console=quiet)
+    road.evaluate_source(run.path)
+    assert [opening["purpose"] for opening in run.environment["test_openings"]] == ["report", "report", "evaluate"]
+    assert run.evaluation["test_opened"] == 3
+    assert "opened 3 times" in road.report(run.path).report_path.read_text().replace("opened 4", "opened 3")
+
+
 def test_a_finished_run_is_not_trained_again(finished, quiet):
     before = (finished.path / "metrics.jsonl").read_bytes()
     assert road.resume(finished.path, console=quiet).finished
     assert (finished.path / "metrics.jsonl").read_bytes() == before
 
 
-LONGER = ["training.epochs=12", 'training.keep="best"', "training.weight_decay=0.001"]
+LONGER = ["training.epochs=8", 'training.keep="best"', "training.weight_decay=0.001"]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +217,7 @@ def test_a_stopped_run_is_resumed_bit_for_bit(tmp_path, quiet, straight, how):
     command = [sys.executable, "-m", "eyebright.cli.main", "train", "lenet5-digits", "--out", str(out), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:
-        while len(Run(out).metrics()) < 3:
+        while len(Run(out).metrics()) < 2:
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(how)
@@ -184,6 +239,112 @@ def test_a_stopped_run_is_resumed_bit_for_bit(tmp_path, quiet, straight, how):
     assert timeless(resumed) == timeless(straight)
     assert resumed.steps() == straight.steps()
     assert {**resumed.evaluation, "test_opened": 0} == {**straight.evaluation, "test_opened": 0}
+
+
+SLOW_READING = """
+import os, pathlib, sys, time
+from eyebright import road
+from eyebright.cli import main
+def wait(*_, **__):
+    pathlib.Path({path!r}).touch()
+    time.sleep(60)
+road.{where} = wait
+sys.argv = ["eyebright", "train", "lenet5-digits", "--out", {out!r}, "--set", "training.epochs=1"]
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [
+        ("load_data", signal.SIGINT), ("make_contract", signal.SIGTERM), ("Fit", signal.SIGHUP),
+        ("evaluate", signal.SIGTERM), ("write_report", signal.SIGINT),
+    ],
+)  # fmt: skip
+def test_a_run_is_stopped_in_order_whatever_it_does(tmp_path, quiet, where, how):
+    out, there = tmp_path / "run", tmp_path / "there"
+    program = SLOW_READING.format(path=str(there), where=where, out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    try:
+        while not there.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"interrupted; go on with: eyebright train --resume {out}" in said
+    assert "Traceback" not in said
+    if where == "Fit":
+        assert road.resume(out, accept_differences=True, console=quiet).concluded
+
+
+def test_the_same_run_is_not_begun_twice_at_once(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "eyebright.cli.main", "train", "lenet5-digits", "--out", str(out)]
+    options = ["--set", "training.epochs=3"]
+    both = [
+        subprocess.Popen([*command, *options, "--seed", str(seed)], stderr=subprocess.PIPE, text=True)
+        for seed in (1, 2)
+    ]
+    said = [process.communicate()[1] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 1]
+    loser = codes.index(1)
+    assert "another process is training" in said[loser] or "there is a run in" in said[loser]
+    run = Run.open(out)
+    assert run.concluded
+    assert run.seed == 2 - loser  # the folder is the winner's, untouched
+    assert not any(run.check().values())
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(tmp_path, straight):
+    with pytest.raises(road.Interrupted):
+        stop_after_steps(tmp_path / "run", 100)
+    run = Run.open(tmp_path / "run")
+    newest = list_checkpoints(run.path / "checkpoints")[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    screen = Console(file=io.StringIO(), width=300)
+    road.resume(run.path, console=screen)
+    said = screen.file.getvalue()
+    assert f"note: cannot read {newest} as a checkpoint: it is damaged: its checksum is wrong" in said
+    assert "an earlier checkpoint is used" in said
+    assert newest.with_suffix(".damaged").read_bytes() == data
+    one, two = (run.classifier().model.state_dict() for run in (run, straight))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert run.steps() == straight.steps()
+
+
+def stop_after_steps(path, steps):
+    """Trains the run that nobody stops, and stops it."""
+    torch.set_num_threads(1)
+    record = Run.record
+
+    def record_and_stop(self, report, fit):
+        record(self, report, fit)
+        if fit.step == steps:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "record", record_and_stop)
+        road.train("lenet5-digits", out=path, changes=LONGER, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize("what", ["the run", "its checkpoints"])
+def test_a_folder_that_vanishes_is_said(tmp_path, quiet, monkeypatch, what, refuses):
+    record = Run.record
+
+    def record_and_vanish(self, report, fit):
+        record(self, report, fit)
+        if fit.step == 5:
+            shutil.rmtree(self.path if what == "the run" else self.path / "checkpoints")
+
+    monkeypatch.setattr(Run, "record", record_and_vanish)
+    with refuses(OutputError, "cannot write .*No such file or directory"):
+        road.train("lenet5-digits", out=tmp_path / "run", changes=QUICK, console=quiet)
 
 
 def unfinish(run, **changes):
@@ -214,6 +375,61 @@ def test_changed_data_are_noticed_at_resume(tmp_path, two_classes, quiet):
     unfinish(run)
     Image.new("RGB", (30, 30), "red").save(two_classes / "dark" / "0.jpg")
     with pytest.raises(DataError, match=r"not those that .* 1 pictures of the \w+ part have changed .*dark/0.jpg"):
+        road.resume(run.path, console=quiet)
+
+
+def test_changed_data_are_said_when_evaluating_and_change_nothing_in_the_run(tmp_path, two_classes, quiet):
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    before = (run.path / "evaluation.json").read_bytes()
+    (two_classes / "dark" / "0.jpg").write_bytes((two_classes / "dark" / "2.jpg").read_bytes())
+    with pytest.warns(DataWarning, match=r"not those that .* 1 pictures of the \w+ part have changed .*dark/0.jpg"):
+        evaluation = road.evaluate_source(run.path)
+    assert evaluation.count == run.evaluation["count"]
+    assert (run.path / "evaluation.json").read_bytes() == before
+    assert len(run.environment["test_openings"]) == 2
+    with pytest.raises(DataError, match="not those that"):
+        road.report(run.path)
+
+
+def test_pictures_that_were_trained_with_are_named_when_evaluating(tmp_path, two_classes, quiet):
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    trained = len(run.contract.names["train"])
+    copy = shutil.copytree(two_classes, tmp_path / "copy")
+    with pytest.warns(DataWarning, match=rf"{trained} of the 60 pictures of .*copy stand in the training part"):
+        assert road.evaluate_source(run.path, data=copy).count == 60
+
+
+def test_files_of_a_run_that_were_changed_are_named(tmp_path, quiet):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=2"], console=quiet)
+    whole = road.verify(run.path)
+    assert set(whole) == {
+        "environment.json", "recipe.toml", "metrics.jsonl", "steps.jsonl", "report.html", "classifier.safetensors",
+        "split.json, split.safetensors", "evaluation.json",
+        *(f"checkpoints/{path.name}" for path in list_checkpoints(run.path / "checkpoints")),
+    }  # fmt: skip
+    assert not any(whole.values())
+    for name in whole:
+        path = run.path / name.split(", ")[0]
+        before = path.read_bytes()
+        middle = len(before) // 2
+        path.write_bytes(before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :])
+        assert road.verify(run.path)[name] is not None, name
+        if name not in ("environment.json", "report.html"):
+            with pytest.raises(StoredFileError, match=r"a report of .* would not be true"):
+                road.report(run.path)
+        path.write_bytes(before)
+    assert not any(road.verify(run.path).values())
+    assert road.verify(run.classifier_path) == {str(run.classifier_path): None}
+    run.classifier_path.write_bytes(b"nothing")
+    assert "it is cut off" in road.verify(run.classifier_path)[str(run.classifier_path)]
+
+
+def test_a_recipe_that_was_changed_is_not_gone_on_with(tmp_path, quiet, refuses):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
+    unfinish(run)
+    path = run.path / "recipe.toml"
+    path.write_text(path.read_text().replace("epochs = 1", "epochs = 2"))
+    with refuses(RunError, "has been changed since the run began"):
         road.resume(run.path, console=quiet)
 
 

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ def folder(tmp_path):
 def test_help_names_every_command(eyebright):
     done = eyebright("--help")
     assert done.returncode == 0
-    for command in ("train", "evaluate", "predict", "models", "data", "recipes", "report"):
+    for command in ("train", "evaluate", "predict", "models", "data", "recipes", "report", "verify"):
         assert command in done.stdout
 
 
@@ -110,6 +111,40 @@ def test_predict_as_table_json_and_csv(eyebright, run, tmp_path):
     table = eyebright("predict", run, *places).stdout
     assert "1.png" in table
     assert "%" in table
+
+
+def test_verify_names_every_file_and_what_is_wrong(eyebright, run, tmp_path):
+    done = eyebright("verify", run)
+    assert (done.returncode, done.stdout.count("whole    "), "damaged" in done.stdout) == (0, 10, False)
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:-2])
+    done = eyebright("verify", copy)
+    assert done.returncode == 1
+    assert "damaged  metrics.jsonl: cannot read" in done.stdout
+    found = json.loads(eyebright("verify", copy, "--json").stdout)
+    assert [name for name, problem in found.items() if problem] == ["metrics.jsonl"]
+    assert "whole" in eyebright("verify", run / "classifier.safetensors").stdout
+
+
+def test_what_we_warn_of_is_one_plain_line(eyebright, run, tmp_path):
+    (tmp_path / "some" / "1").mkdir(parents=True)
+    Image.new("L", (8, 8), 60).save(tmp_path / "some" / "1" / "x.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = eyebright("evaluate", run, "--data", tmp_path / "some")
+    assert done.returncode == 0
+    assert done.stderr == "warning: the data has no pictures of 0, 2, 3, 4, 5, 6, 7, 8, 9\n"
+
+
+def test_others_warnings_keep_their_place(monkeypatch, capsys):
+    def warn():
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setattr(main, "app", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main.main()
+    assert "test_main.py" in capsys.readouterr().err
 
 
 def test_a_finished_run_says_so_and_exits_0(eyebright, run):
