@@ -31,6 +31,7 @@ prove: .venv/.dev
 	$(BIN)/python bench/prove.py --record records
 
 docs: .venv/.docs
+	$(BIN)/python docs/make_errors.py
 	$(BIN)/sphinx-build -q -W docs docs/_build
 
 bench: .venv/.dev

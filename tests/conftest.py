@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tarfile
 import zipfile
 from contextlib import contextmanager
@@ -12,17 +13,65 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+import eyebright
 from eyebright.errors import EyebrightError
 
 SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
 TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
+
+DEFAULT_MARKS = "not slow and not cuda"
+PACKAGE = Path(eyebright.__file__).parent
+UNMET = pytest.StashKey()
 
 # the same examples in every run, and no deadline: a busy machine is no bug
 settings.register_profile("eyebright", derandomize=True, deadline=None, database=None)
 settings.load_profile("eyebright")
 
 
-def pytest_terminal_summary(terminalreporter):
+MADE = set()  # (file below the package, line) where an error was made, and where the function that made it was called
+
+
+def pytest_sessionstart(session):
+    """Notes where errors are made, to tell at the end which messages no test has met."""
+    make = EyebrightError.__init__
+
+    def note_and_make(self, *given, **parts):
+        frame = sys._getframe(1)
+        for _ in range(2):
+            if frame is not None and PACKAGE in (path := Path(frame.f_code.co_filename)).parents:
+                MADE.add((path.relative_to(PACKAGE).as_posix(), frame.f_lineno))
+                frame = frame.f_back
+        make(self, *given, **parts)
+
+    EyebrightError.__init__ = note_and_make
+
+
+def unmet_messages():
+    """The messages that no test of this session has met."""
+    from make_errors import read_messages
+
+    return [
+        message
+        for message in read_messages()
+        if not any((message.module, line) in MADE for line in range(message.lines[0], message.lines[1] + 1))
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """A whole run in which everything passed, but which met not every message, fails."""
+    config = session.config
+    whole = config.args == config.getini("testpaths") and not config.option.keyword and not config.option.collectonly
+    default = config.option.markexpr == DEFAULT_MARKS and not config.option.deselect and not session.testsfailed
+    if whole and default and session.testscollected and not hasattr(config, "workerinput") and unmet_messages():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        config.stash[UNMET] = unmet_messages()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for message in config.stash.get(UNMET, ()):
+        place = f"{message.module}:{message.lines[0]}"
+        terminalreporter.write_line(f"no test has met the message: {place}: {message.problem}", red=True)
     skipped = terminalreporter.stats.get("skipped", [])
     missing = sum(SHARED_MISSING in str(report.longrepr) for report in skipped)
     if missing:

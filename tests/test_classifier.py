@@ -95,6 +95,8 @@ def test_outputs_must_fit_the_classes():
         ({"options": {"num_classes": 4}}, "is torch.float32 .*, where the network has"),
         ({"classes": ["a", "b"]}, "outputs for 2 classes|parts do not fit"),
         ({"prepare": {"sharpen": True}}, "sharpen|validation error"),
+        ({"classes": "abc"}, "its class names are no list of names"),
+        ({"classes": None}, "its header lacks 'classes'"),
         ({"format_version": 99}, "format version 99"),
     ],
 )
@@ -107,6 +109,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, change, says):
         "classes": list(CLASSES),
         "prepare": {},
     } | change
+    header = {key: value for key, value in header.items() if value is not None}
     tensors = {f"model.{name}": value for name, value in classifier.model.state_dict().items()}
     write_safetensors(tmp_path / "c.safetensors", tensors, "eyebright.classifier", header)
     with pytest.raises(StoredFileError, match=says):

@@ -2,6 +2,7 @@ import inspect
 import pickle
 import re
 
+import make_errors
 import pytest
 
 from eyebright import errors
@@ -46,6 +47,29 @@ def test_the_docstring_draws_exactly_the_tree():
             drawn[found[2]] = above[depth]
             above.append(found[2])
     assert drawn == {kind.__name__: kind.__base__.__name__ for kind in TREE if kind is not EyebrightError}
+
+
+def test_the_page_of_errors_is_made_from_the_sources():
+    assert make_errors.PAGE.read_text(encoding="utf-8") == make_errors.render(), "run: make docs"
+
+
+def test_every_kind_of_error_has_a_message_and_every_message_its_parts():
+    messages = make_errors.read_messages()
+    assert {message.kind for message in messages} == {kind.__name__ for kind in TREE if kind is not EyebrightError}
+    for message in messages:
+        for part in (message.problem, message.expected, message.remedy):
+            assert part.strip() and "{" not in part and "_" not in re.sub(r"`[^`]*`|\S*_\S*", "", part), message
+    assert len(messages) > 80
+
+
+def test_no_error_is_raised_that_the_page_does_not_have():
+    """Each `raise` of an error of ours is one of the messages."""
+    found = {(message.module, message.lines[0]) for message in make_errors.read_messages()}
+    names = "|".join(make_errors.KINDS)
+    for path in make_errors.PACKAGE.rglob("*.py"):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if re.match(rf"\s+raise (?:{names}|not_a|_\w+)\(", line):
+                assert (path.relative_to(make_errors.PACKAGE).as_posix(), number) in found, f"{path}:{number}"
 
 
 def test_the_root_is_no_builtin_error():

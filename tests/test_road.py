@@ -333,6 +333,23 @@ def stop_after_steps(path, steps):
         road.train("lenet5-digits", out=path, changes=LONGER, console=Console(quiet=True))
 
 
+@pytest.mark.parametrize("spoil", ["every checkpoint", "metrics.jsonl"])
+def test_a_run_of_which_no_checkpoint_can_be_used_says_so(tmp_path, quiet, refuses, spoil):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=QUICK, console=quiet)
+    unfinish(run)
+    with refuses(RunError, "is not finished"):
+        road.report(run.path)
+    checkpoints = list_checkpoints(run.path / "checkpoints")
+    for path in checkpoints if spoil == "every checkpoint" else [run.path / spoil]:
+        path.write_bytes(path.read_bytes()[9:])
+    with refuses(StoredFileError, r"none of the checkpoints in .* can be used") as raised:
+        road.resume(run.path, console=quiet)
+    assert raised.value.problem.count("cannot read") == len(checkpoints)
+    shutil.rmtree(run.path / "checkpoints")
+    (run.path / "checkpoints").mkdir()
+    assert road.resume(run.path, console=quiet).concluded  # as the error says
+
+
 @pytest.mark.parametrize("what", ["the run", "its checkpoints"])
 def test_a_folder_that_vanishes_is_said(tmp_path, quiet, monkeypatch, what, refuses):
     record = Run.record

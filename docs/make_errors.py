@@ -1,0 +1,154 @@
+"""Makes errors.md from the sources: every message that a user can meet, by kind of error. `make docs` calls it."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import eyebright
+from eyebright import errors
+
+PACKAGE = Path(eyebright.__file__).parent
+KINDS = {
+    name: kind
+    for name, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.EyebrightError) and kind is not errors.EyebrightError
+}
+PAGE = Path(__file__).with_name("errors.md")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One place in the sources where an error is raised.
+
+    Attributes:
+        kind: name of its class.
+        problem, expected, remedy: its three parts; what differs from case to case stands in ‹›.
+        module: path of the file, below the package.
+        lines: first and last line of the statement.
+    """
+
+    kind: str
+    problem: str
+    expected: str
+    remedy: str
+    module: str
+    lines: tuple[int, int]
+
+
+def read_messages() -> list[Message]:
+    """All messages of the package, in the order of its files."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    trees = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in files}
+    makers = {name: maker for tree in trees.values() for name, maker in _find_makers(tree)}
+    return [message for module, tree in trees.items() for message in _find_messages(module, tree, makers)]
+
+
+def _find_makers(tree: ast.Module) -> Iterator[tuple[str, tuple[ast.FunctionDef, ast.Call]]]:
+    """Functions that return an error for others to raise."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and _name(node.value) in KINDS:
+                    yield function.name, (function, node.value)
+
+
+def _find_messages(
+    module: str, tree: ast.Module, makers: dict[str, tuple[ast.FunctionDef, ast.Call]]
+) -> Iterator[Message]:
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+            continue
+        call = node.exc
+        if (name := _name(call)) in makers:
+            call = _filled(*makers[name], call)
+        if (kind := _name(call)) in KINDS:
+            parts = {keyword.arg: _text(keyword.value) for keyword in call.keywords}
+            lines = node.lineno, node.end_lineno or node.lineno
+            yield Message(kind, _text(call.args[0]), parts["expected"], parts["remedy"], module, lines)
+
+
+def _filled(maker: ast.FunctionDef, made: ast.Call, call: ast.Call) -> ast.Call:
+    """The error that a function makes, with the arguments of one call in the places of its parameters."""
+    names = [argument.arg for argument in maker.args.args if argument.arg != "self"]
+    given = dict(zip(names, call.args, strict=False)) | {key.arg: key.value for key in call.keywords if key.arg}
+
+    class Fill(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return copy.deepcopy(given.get(node.id, node))
+
+    filled: ast.Call = Fill().visit(copy.deepcopy(made))
+    return filled
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def _text(node: ast.AST) -> str:
+    """An expression as a reader of the message would put it."""
+    match node:
+        case ast.Constant(value=value):
+            return str(value)
+        case ast.JoinedStr(values=values):
+            return "".join(map(_text, values))
+        case ast.FormattedValue(value=value):
+            return _text(value)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _text(left) + _text(right)
+        case ast.IfExp(body=body, orelse=ast.Constant(value="")):
+            return f"[{_text(body)}]"
+        case ast.IfExp(body=body, orelse=other):
+            return f"{_text(body)} / {_text(other)}"
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return " / ".join(dict.fromkeys(map(_text, values)))
+        case ast.Call() if _name(node) == "did_you_mean":
+            return "did you mean ‹name›?"
+        case ast.Call(func=ast.Attribute(attr="join", value=ast.Constant(value=between)), args=[parts]):
+            return f"{_text(parts)}{between}…"
+    words = [
+        child.id if isinstance(child, ast.Name) else child.attr
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name | ast.Attribute)
+    ]
+    meaningful = [word for word in words if word not in PLAIN]
+    return f"‹{(meaningful or words or ['…'])[0].strip('_').replace('_', ' ')}›"
+
+
+PLAIN = {  # words that say how a value is shown, not what it is
+    "str", "list", "sorted", "len", "repr", "type", "self", "map", "Path", "join", "min", "max", "int",
+    "splitlines", "strerror", "args", "items", "dict", "tuple", "__name__", "first_line", "_first_line", "cwd",
+}  # fmt: skip
+
+
+def render() -> str:
+    """The page."""
+    tree = inspect.cleandoc(errors.__doc__ or "").split("::")[1].split("Each says")[0].strip("\n")
+    text = [
+        "# Errors",
+        "<!-- made by docs/make_errors.py from the sources: change those, then `make docs` -->",
+        "Every error says what was given, what was expected and what to do next. On the command line it is printed "
+        "and the exit code is 1; in Python it is an exception of one of these classes, with the attributes `problem`, "
+        "`expected` and `remedy`. Below stands every message, with ‹names› for what differs from case to case, "
+        "[parts] that may be missing, and / between alternatives.",
+        f"```text\n{tree}\n```",
+    ]
+    messages = read_messages()
+    for kind in sorted(KINDS, key=tree.index):
+        text += [f"## {kind}", inspect.cleandoc(KINDS[kind].__doc__ or "")]
+        for message in dict.fromkeys(_block(message) for message in messages if message.kind == kind):
+            text.append(message)
+    return "\n\n".join(text) + "\n"
+
+
+def _block(message: Message) -> str:
+    lines = (f"error: {message.problem}", f"  expected: {message.expected}", f"  to do: {message.remedy}")
+    return f"In `{message.module}`:\n\n```text\n" + "\n".join(lines) + "\n```"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
