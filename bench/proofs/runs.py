@@ -43,6 +43,7 @@ class Variant:
         workers: that prepare batches.
         streamed: whether pictures are decoded anew each time they are met, instead of kept in memory.
         every_step: whether each step writes a checkpoint, instead of each epoch only.
+        threads: that one operation may use.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class Variant:
     workers: int = 0
     streamed: bool = False
     every_step: bool = False
+    threads: int = 1
 
 
 def _digits(*changes: str, **options: Any) -> Variant:
@@ -82,14 +84,14 @@ VARIANTS = {
         *SGD, 'training.schedule="plateau"', "training.patience_epochs=1", 'training.monitor="val_loss"',
         'training.keep="best"', every_step=True,
     ),
-    "photographs streamed, ResNet-20, SGD, cosine, EMA, 2 workers": _photographs(
+    "photographs streamed, ResNet-20, SGD, cosine, EMA, 2 workers, 2 threads": _photographs(
         *SGD, "model.name=resnet20_cifar", 'training.loss="cross_entropy"', 'training.schedule="cosine"', EMA,
-        "augment.brightness=0.2", workers=2, streamed=True,
+        "augment.brightness=0.2", workers=2, streamed=True, threads=2,
     ),
     "SGD, constant, EMA": _digits(*SGD, 'training.schedule="constant"', EMA),
-    "AdamW, linear, clipped, bfloat16, 1 worker": _digits(
+    "AdamW, linear, clipped, bfloat16, 1 worker, 2 threads": _digits(
         'training.optimizer="adamw"', "training.weight_decay=0.1", 'training.schedule="linear"',
-        "training.clip_norm=0.5", BFLOAT16, workers=1,
+        "training.clip_norm=0.5", BFLOAT16, workers=1, threads=2,
     ),
     "Adam, steps, smoothing, balanced classes, no validation": _digits(
         'training.schedule="step"', "training.step_epochs=1", "training.label_smoothing=0.1",
@@ -113,7 +115,7 @@ def make_photographs(folder: Path, count: int = 120) -> Path:
 
 def train(variant: Variant, path: Path, photographs: Path) -> None:
     """Begins a run of this variant, or resumes it where there is one, and goes on to its end."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(variant.threads)
     quiet = Console(quiet=True)
     run.CHECKPOINT_SECONDS = 0 if variant.every_step else 300
     fit.keep_in_memory = partial(keep_in_memory, limit=STREAMED) if variant.streamed else keep_in_memory
