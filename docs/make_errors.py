@@ -16,7 +16,7 @@ PACKAGE = Path(eyebright.__file__).parent
 KINDS = {
     name: kind
     for name, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, errors.EyebrightError) and kind is not errors.EyebrightError
+    if issubclass(kind, errors.EyebrightError)
 }
 PAGE = Path(__file__).with_name("errors.md")
 

@@ -145,7 +145,7 @@ def make_folder(path: Path) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what processes that were killed while they wrote have left in a folder."""
-    for path in folder.glob(f".*{UNFINISHED}"):
+    for path in folder.glob(f".*.{'[0-9a-f]' * 8}{UNFINISHED}"):
         remove(path)
 
 

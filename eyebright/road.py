@@ -325,7 +325,7 @@ def _travel(
 
 def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) -> Estimate:
     estimate = Estimate(fit)
-    board = TensorBoard(run.path / "tensorboard") if tensorboard else None
+    board = TensorBoard(run.path / "tensorboard", fit.step) if tensorboard else None
     stop.patient = True
     try:
         for report in fit.steps():

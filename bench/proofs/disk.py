@@ -114,15 +114,18 @@ def kill_at(number: int, chosen: Callable[[Operation], bool]) -> Callable[[Opera
     return on
 
 
-def full_at(number: int) -> Callable[[Operation], None]:
-    """From the `number`-th (from 0) operation on nothing can be written: the disk is full. Removing still works."""
+def full_at(number: int, code: int = errno.ENOSPC) -> Callable[[Operation], None]:
+    """From the `number`-th (from 0) operation on nothing can be written: the disk is full. Removing still works.
+
+    With ``code=errno.EROFS`` it is read-only.
+    """
     left = number
 
     def on(operation: Operation) -> None:
         nonlocal left
         if operation.what in ("open", "write", "fsync", "mkdir") and operation.moment != "after":
             if left <= 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(code, os.strerror(code))
             left -= 1
 
     return on

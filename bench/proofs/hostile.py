@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from PIL import Image
 from eyebright.cli import main
 from eyebright.data import archives
 from eyebright.files import write_json
-from proofs import damage, runs
+from proofs import damage, disk, runs
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,10 @@ def _out_in_a_file(folder: Path) -> list[str]:
     return ["train", "lenet5-digits", "--out", str(folder / "file" / "run")]
 
 
+def _digits(folder: Path) -> list[str]:
+    return ["train", "lenet5-digits", "--out", str(folder / "run")]
+
+
 def _taken(folder: Path) -> list[str]:
     shutil.copytree(RUN, folder / "taken")
     return ["train", "lenet5-digits", "--out", str(folder / "taken")]
@@ -339,6 +345,7 @@ INPUTS: dict[str, Input] = {
         _run(_change("metrics.jsonl", lambda data: data.replace(b"0.", b"1.", 1)), "report"), "would not be true"
     ),
     "output: inside a file": Input(_out_in_a_file, "cannot write"),
+    "output: read-only (simulated)": Input(_digits, "Read-only file system"),
     "output: there is a run already": Input(_taken, "there is a run in"),
 }
 
@@ -366,7 +373,8 @@ def prove_hostile(folder: Path) -> Iterator[dict[str, Any]]:
             if "limit set to 30" in name:
                 archives.MAX_ENTRIES = 30
             sys.argv = ["eyebright", *arguments]
-            main.main()
+            with disk.installed(disk.full_at(0, errno.EROFS)) if "read-only" in name else nullcontext():
+                main.main()
 
         code = runs.wait(runs.start(lambda: _exit_code(command), log))
         said = log.read_text()

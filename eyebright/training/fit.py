@@ -376,7 +376,7 @@ class Fit:
             f"{what} at step {self.step + 1} of epoch {self.epoch + 1}{pictures}",
             expected="a finite number",
             remedy="lower training.learning_rate (try a tenth), add training.warmup_epochs or training.clip_norm; "
-            "the last good checkpoint is kept",
+            "checkpoints from before are kept",
         )
 
 

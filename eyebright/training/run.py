@@ -20,6 +20,7 @@ from eyebright.data.split import Contract
 from eyebright.device import Plan, describe_machine
 from eyebright.errors import OutputError, RunError, StoredFileError
 from eyebright.files import (
+    UNFINISHED,
     append_line,
     as_output_error,
     cut,
@@ -97,8 +98,6 @@ class Run:
         """Makes the folder of a new run, as `create` does, and keeps other processes out of it within the block."""
         run = cls(path)
         run._check_free()  # first without the lock, which would leave a file in the other run
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
         make_folder(path / "checkpoints")
         with run.locked():
             run._check_free()
@@ -390,6 +389,16 @@ class Run:
                 f"there is a run in {self.path} already",
                 expected="a folder that does not exist yet, or is empty",
                 remedy=f"go on with it: eyebright train --resume {self.path}; or choose another folder with --out",
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file", expected="a folder", remedy="choose another place with --out")
+        begun = {"checkpoints", "environment.json", ".lock"}  # and then killed
+        there = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+        if others := sorted(name for name in there - begun if not name.endswith(UNFINISHED)):
+            raise RunError(
+                f"there are other things in {self.path}: {', '.join(others[:5])}",
+                expected="a folder that does not exist yet, or is empty",
+                remedy="choose another folder with --out",
             )
 
     def _lines(self) -> list[Path]:

@@ -14,12 +14,13 @@ class TensorBoard:
 
     Args:
         folder: where the event files go.
+        step: what was written for later steps than this, before the run was interrupted, is no longer shown.
 
     Raises:
         EyebrightError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, step: int = 0):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -28,7 +29,7 @@ class TensorBoard:
                 expected="the package tensorboard",
                 remedy="pip install 'eyebright[track]', or leave --tensorboard out",
             ) from error
-        self._writer: Any = SummaryWriter(str(folder))
+        self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def take(self, report: StepReport | Report) -> None:
         """Writes one report."""

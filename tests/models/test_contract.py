@@ -50,6 +50,11 @@ def test_state_dict_keys(shadow):
     assert {key: list(value.shape) for key, value in shadow.state_dict().items()} == truth["shapes"]
 
 
+def test_every_buffer_is_stored(shadow):
+    """A classifier file is loaded into a network without values: what is not in the file would be left undefined."""
+    assert {name for name, _ in shadow.named_buffers()} <= set(shadow.state_dict())
+
+
 def test_multiply_adds(shadow):
     truth, found = TRUTH[shadow.model_name], summarise(shadow).multiply_adds
     if "mmac" in truth:  # published, in millions, to one decimal

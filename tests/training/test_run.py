@@ -80,6 +80,19 @@ def test_a_folder_with_a_run_is_not_used_twice(tmp_path, recipe):
         Run.create(tmp_path / "run", recipe, 0, choose_plan())
 
 
+def test_a_folder_with_other_things_is_not_used(tmp_path, recipe):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match=r"there are other things in .*: letter.txt"):
+        Run.create(tmp_path, recipe, 0, choose_plan())
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_run_that_was_killed_while_its_folder_was_made_is_begun_again(tmp_path, recipe):
+    Run.create(tmp_path / "run", recipe, 0, choose_plan())
+    (tmp_path / "run" / "recipe.toml").rename(tmp_path / "run" / ".recipe.toml.0123abcd.part")
+    assert Run.create(tmp_path / "run", recipe, 1, choose_plan()).seed == 1
+
+
 @pytest.mark.parametrize("name", ["recipe.toml", "somewhere"])
 def test_what_is_not_a_run_is_not_opened(tmp_path, name):
     (tmp_path / "recipe.toml").mkdir()
