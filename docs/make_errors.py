@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ PLAIN = {  # words that say how a value is shown, not what it is
 
 def render() -> str:
     """The page."""
-    tree = inspect.cleandoc(errors.__doc__ or "").split("::")[1].split("Each says")[0].strip("\n")
+    tree = textwrap.dedent((errors.__doc__ or "").split("::")[1].split("Each says")[0]).strip()
     text = [
         "# Errors",
         "<!-- made by docs/make_errors.py from the sources: change those, then `make docs` -->",
@@ -139,15 +140,17 @@ def render() -> str:
     ]
     messages = read_messages()
     for kind in sorted(KINDS, key=tree.index):
-        text += [f"## {kind}", inspect.cleandoc(KINDS[kind].__doc__ or "")]
-        for message in dict.fromkeys(_block(message) for message in messages if message.kind == kind):
-            text.append(message)
+        text += [f"## {kind}", inspect.cleandoc(KINDS[kind].__doc__ or "").partition("\n\n")[0]]
+        ours = [message for message in messages if message.kind == kind]
+        for module in dict.fromkeys(message.module for message in ours):
+            text.append(f"In `{module}`:")
+            text += dict.fromkeys(_block(message) for message in ours if message.module == module)
     return "\n\n".join(text) + "\n"
 
 
 def _block(message: Message) -> str:
     lines = (f"error: {message.problem}", f"  expected: {message.expected}", f"  to do: {message.remedy}")
-    return f"In `{message.module}`:\n\n```text\n" + "\n".join(lines) + "\n```"
+    return "```text\n" + "\n".join(lines) + "\n```"
 
 
 if __name__ == "__main__":
