@@ -32,11 +32,13 @@ class Kill:
         variant: name of the recipe's variant.
         moment: of writing a checkpoint, one of `WRITING`; None: at any step.
         seed: chooses which of these moments, or which step.
+        at_epoch: whether it is a checkpoint that ends an epoch, the one place where two of the same step meet.
     """
 
     variant: str
     moment: tuple[str, str] | None
     seed: int
+    at_epoch: bool = False
 
 
 def plan_kills(count: int, writing: int) -> list[Kill]:
@@ -45,7 +47,7 @@ def plan_kills(count: int, writing: int) -> list[Kill]:
     kills = []
     for index in range(count):
         moment = WRITING[index % len(WRITING)] if index < writing else None
-        kills.append(Kill(names[index % len(names)], moment, index))
+        kills.append(Kill(names[index % len(names)], moment, index, at_epoch=index % 3 == 0))
     return kills
 
 
@@ -106,7 +108,7 @@ def _kill(job: tuple[Path, Kill, Path]) -> dict[str, Any]:
     result: dict[str, Any] = {"variant": kill.variant, "moment": "-".join(kill.moment or ("step",)), "seed": kill.seed}
     if kill.moment is not None:
         counts = json.loads(reference.with_suffix(".json").read_text())
-        number = chance.randrange(counts["-".join(kill.moment)])
+        number = _choose(counts["-".join(kill.moment)], counts["replace-after"], reference, kill.at_epoch, chance)
         code = runs.wait(runs.start(lambda: _train_until(variant, path, photographs, kill, number), log))
     else:
         child = runs.start(lambda: runs.train(variant, path, photographs), log)
@@ -123,6 +125,15 @@ def _kill(job: tuple[Path, Kill, Path]) -> dict[str, Any]:
     if not result["differences"]:
         _remove(path)
     return result
+
+
+def _choose(moments: int, checkpoints: int, reference: Path, at_epoch: bool, chance: random.Random) -> int:
+    """The number of one of the moments of writing checkpoints."""
+    if not at_epoch:
+        return chance.randrange(moments)
+    epochs, each = len(Run(reference).metrics()), moments // checkpoints
+    last = checkpoints // epochs * chance.randint(1, epochs) - 1  # the last checkpoint of an epoch
+    return last * each + chance.randrange(each)
 
 
 def _train_until(variant: runs.Variant, path: Path, photographs: Path, kill: Kill, number: int) -> None:

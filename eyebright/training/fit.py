@@ -327,7 +327,7 @@ class Fit:
             self.average.update(self.model)
         self.step += 1
         self.step_in_epoch += 1
-        self._totals.add(mean_loss, int(right), len(batch.indices))
+        self._totals.add(mean_loss, int(right), len(batch.indices), learning_rate)
         return mean_loss, learning_rate
 
     def _learning_rate(self) -> float:
@@ -342,7 +342,6 @@ class Fit:
         if not all(bool(value.isfinite().all()) for value in candidate.state_dict().values()):
             raise self._diverged("weights are no longer finite numbers", np.arange(0))
         val_loss, val_accuracy, is_best = None, None, False
-        learning_rate = self.optimizer.param_groups[0]["lr"]
         self.epoch += 1
         self.step_in_epoch = 0
         if self.val is not None:
@@ -363,7 +362,7 @@ class Fit:
             train_accuracy=totals.right / totals.images,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=learning_rate,
+            learning_rate=totals.learning_rate,
             seconds=totals.seconds + time.perf_counter() - started,
             images_per_second=totals.images / totals.seconds,
             best=is_best,
@@ -388,11 +387,13 @@ class _Totals:
     right: int = 0
     images: int = 0
     seconds: float = 0.0
+    learning_rate: float = 0.0  # of the last step
 
-    def add(self, mean_loss: float, right: int, images: int) -> None:
+    def add(self, mean_loss: float, right: int, images: int, learning_rate: float) -> None:
         self.loss += mean_loss * images
         self.right += right
         self.images += images
+        self.learning_rate = learning_rate
 
 
 def _answers(logits: Tensor) -> Tensor:

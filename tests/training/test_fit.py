@@ -98,7 +98,7 @@ VARIANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stop", [2, 5, 8])
+@pytest.mark.parametrize("stop", [2, 5, 8, 10])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_resumed_run_is_bit_equal(variant, stop):
     settings = recipe(augment={"rotation": 5}, model={"name": "cnn_mnist"}, epochs=3, **VARIANTS[variant])
