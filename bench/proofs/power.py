@@ -60,8 +60,11 @@ def prove_power_cuts(folder: Path, count: int) -> Iterator[dict[str, Any]]:
                 assert run.recipe == recipe
                 run.restore(fit)
                 result["restored"] = fit.step
-                if [line["step"] for line in run.steps()] != list(range(1, fit.step + 1)):
-                    result["problem"] = "lines are missing"
+                steps, epochs = ([line[key] for line in lines] for key, lines in (
+                    ("step", run.steps()), ("epoch", run.metrics()),
+                ))  # fmt: skip
+                if steps != list(range(1, fit.step + 1)) or epochs != list(range(1, fit.epoch + 1)):
+                    result["problem"] = f"lines are missing or too many: steps {steps}, epochs {epochs}"
             except eb.EyebrightError as error:
                 result["problem"] = error.problem
         if result["restored"] < safe:

@@ -337,8 +337,11 @@ class Run:
                 problems[path] = error.problem
                 continue
             fit.load_state(found.state)
-            for name, (length, _) in found.lengths.items():
-                cut(self.path / name, length)
+            for name in LINES:  # one that was not there yet is from after the checkpoint
+                if name in found.lengths:
+                    cut(self.path / name, found.lengths[name][0])
+                else:
+                    remove(self.path / name)
             for damaged in problems:
                 damaged.replace(damaged.with_suffix(".damaged"))
             return list(problems.values())

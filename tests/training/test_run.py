@@ -11,7 +11,8 @@ from eyebright.data.sources import load_data
 from eyebright.data.split import make_contract
 from eyebright.device import choose_plan
 from eyebright.errors import OutputError, RunError
-from eyebright.training.fit import Fit
+from eyebright.files import append_line
+from eyebright.training.fit import Fit, Report
 from eyebright.training.recipe import load_recipe
 from eyebright.training.run import METRICS, Run
 
@@ -64,6 +65,21 @@ def test_metrics_go_back_to_the_checkpoint(tmp_path, digits, recipe):
     assert len(run.steps()) == fit.step
     for line in (run.path / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
+
+
+def test_a_run_stopped_between_an_epochs_line_and_its_checkpoint_has_the_line_once(tmp_path, digits, recipe):
+    run = Run.create(tmp_path / "run", recipe, 0, choose_plan())
+    fit = Fit(recipe, digits)
+    for report in fit.steps():
+        if isinstance(report, Report):
+            append_line(run.path / "metrics.jsonl", json.dumps({"epoch": 1, "step": fit.step}))
+            break  # killed before its checkpoint
+        run.record(report, fit)
+        if report.step_in_epoch == report.steps_per_epoch:
+            run.checkpoint(fit)
+    again = Fit(recipe, digits)
+    assert run.restore(again) == []
+    assert (again.step, again.epoch, run.metrics()) == (fit.step, 0, [])
 
 
 def test_a_run_without_a_checkpoint_starts_from_zero(tmp_path, digits, recipe):
