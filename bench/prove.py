@@ -101,13 +101,17 @@ def _seen(name: str, rows: Rows) -> str:
     if name == "kills":
         writing = sum(row["moment"] != "step" for row in rows)
         again = sum(row["step"] - row["checkpoint"] for row in rows)
+        equal = sum(not row["differences"] for row in rows)
         return (
             f"{writing} while a checkpoint was written, {len(rows) - writing} at any step; {len(runs.VARIANTS)} "
-            f"recipes; {sum(row['hit'] for row in rows)} hit an unfinished run; {again:,} steps were computed again"
+            f"recipes; {sum(row['hit'] for row in rows)} hit an unfinished run; {equal} bit-equal in "
+            f"weights, optimiser state, metrics, predictions; {again:,} steps were computed again"
         )
     if name == "power cuts":
-        torn = sum(row["restored"] > row["safe"] for row in rows)
-        return f"the last safe checkpoint was found each time, {torn} times one more"
+        found, more = (sum(test(row) for row in rows) for test in (
+            lambda row: row["restored"] == row["safe"], lambda row: row["restored"] > row["safe"],
+        ))  # fmt: skip
+        return f"{found:,} times the last checkpoint that was safe was found, {more} times a later one"
     if name == "damaged files":
         kinds = len({row["damage"] for row in rows[:-1]})
         memory = rows[-1]
@@ -117,7 +121,8 @@ def _seen(name: str, rows: Rows) -> str:
     if name == "pickles":
         return f"{sum(row['trap works'] for row in rows)} traps work, {sum(row['executed'] for row in rows)} executed"
     if name in ("full disks", "small disks"):
-        return f"{sum(row['begun'] for row in rows)} in a run that had begun; afterwards all ended bit-equal"
+        equal = sum(not row["differences"] for row in rows)
+        return f"{sum(row['begun'] for row in rows)} in a run that had begun; with room again {equal} ended bit-equal"
     return f"{len({row.get('variant', row.get('data')) for row in rows})} recipes or data sets"
 
 
@@ -140,7 +145,8 @@ def draw_kills(rows: Rows, path: Path) -> None:
         axes.scatter([], [], s=12, color=colour, label=label)
     axes.plot([], [], color="#bbbbbb", label="computed again")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    axes.set_title(f"{len(rows)} kills, all resumed to the same bits", fontsize=10)
+    equal = sum(not row["differences"] for row in rows)
+    axes.set_title(f"{len(rows)} kills; resumed, {equal} of the runs ended with the same bits", fontsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=110)
