@@ -6,17 +6,21 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from eyebright.errors import ModelError, did_you_mean
+from eyebright.layers.blocks import STYLE, Style
 from eyebright.layers.network import Network
-from eyebright.models import resnet_cifar
 from eyebright.models.alexnet import alexnet, alexnet_2012
 from eyebright.models.cnn import cnn_cifar, cnn_mnist, cnn_recitation
 from eyebright.models.lenet import lenet5
+from eyebright.models.resnet import SHAPES, ResNet, Shape
+from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
+from eyebright.models.vgg import COLUMNS, VGG
 from eyebright.random import seeded
 
 
@@ -25,32 +29,64 @@ class Entry:
     """One network of the catalog.
 
     Attributes:
-        builder: the function that builds it; its keyword arguments are the options.
+        name: by which it is found.
+        build: makes it: a function, or a class with the arguments that tell it from its relatives; its keyword
+            arguments are the options, and those of `Style` where it has one.
         summary: what it is, in one sentence.
         year: when it was published; None for a network of our own.
         paper: authors, title, where published; None for a network of our own.
     """
 
-    builder: Callable[..., Network]
+    name: str
+    build: Callable[..., Network]
     summary: str
     year: int | None = None
     paper: str | None = None
 
     @property
-    def name(self) -> str:
-        """The name by which the catalog finds it: the builder's."""
-        return self.builder.__name__
-
-    @property
     def network(self) -> type[Network]:
-        """The class that the builder returns."""
-        network: type[Network] = get_type_hints(self.builder)["return"]
+        """The class that it builds."""
+        made = self._function
+        network: type[Network] = made if isinstance(made, type) else get_type_hints(made)["return"]
         return network
 
     @property
     def options(self) -> dict[str, Any]:
         """Every option with its default."""
-        return {name: option.default for name, option in inspect.signature(self.builder).parameters.items()}
+        found: dict[str, Any] = {}
+        for name, option in inspect.signature(self.build).parameters.items():
+            found |= asdict(option.default) if isinstance(option.default, Style) else {name: option.default}
+        return found
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """The type of every option."""
+        made = self._function
+        signature = getattr(made, "__init__") if isinstance(made, type) else made  # noqa: B009 (mypy)
+        types = get_type_hints(signature, include_extras=True)
+        return types | (get_type_hints(Style, include_extras=True) if types.get("style") is Style else {})
+
+    def create(self, options: Mapping[str, Any]) -> Network:
+        """A network with all these options, which have been checked."""
+        style = self.style(options)
+        if style is None:
+            return self.build(**options)
+        others = {name: value for name, value in options.items() if name not in asdict(style)}
+        return self.build(**others, style=style)
+
+    def style(self, options: Mapping[str, Any]) -> Style | None:
+        """The style that these options ask for; None for a network that has none.
+
+        Raises:
+            ModelError: options that mean nothing together.
+        """
+        if "style" not in self.types:
+            return None
+        return Style(**{field.name: options[field.name] for field in fields(Style)})
+
+    @property
+    def _function(self) -> Any:
+        return self.build.func if isinstance(self.build, partial) else self.build
 
     @property
     def default_input(self) -> int:
@@ -69,39 +105,61 @@ _ONE_TOWER = "Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural
 _ALEXNET = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
-_RESNETS_CIFAR = (
-    resnet_cifar.resnet20_cifar,
-    resnet_cifar.resnet32_cifar,
-    resnet_cifar.resnet44_cifar,
-    resnet_cifar.resnet56_cifar,
-    resnet_cifar.resnet110_cifar,
-)
-_PLAINS_CIFAR = (
-    resnet_cifar.plain20_cifar,
-    resnet_cifar.plain32_cifar,
-    resnet_cifar.plain44_cifar,
-    resnet_cifar.plain56_cifar,
-    resnet_cifar.plain110_cifar,
-)
+_VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
+
+
+def _about(name: str, shape: Shape) -> str:
+    if not shape.shortcuts:
+        return "The residual network with its shortcuts taken out."
+    if shape.stride_first:
+        return "A residual network as in the paper: the first 1×1 of a bottleneck shrinks the map."
+    return "A residual network" + (", in the form of libraries." if shape.bottleneck else ".")
+
 
 _ENTRIES = (
-    Entry(lenet5, "Two convolutions and three dense layers for digits, as it is built today.", 1998, _LENET),
+    Entry("lenet5", lenet5, "Two convolutions and three dense layers for digits, as it is built today.", 1998, _LENET),
     Entry(
-        alexnet, "Five convolutions and three dense layers in one tower: what libraries call AlexNet.", 2014, _ONE_TOWER
+        "alexnet", alexnet, "Five convolutions and three dense layers in one tower: what libraries call AlexNet.",
+        2014, _ONE_TOWER,
     ),
-    Entry(alexnet_2012, "The original AlexNet: two halves, local response normalisation.", 2012, _ALEXNET),
-    Entry(cnn_cifar, "A small net with batch norm, leaky ReLU and dropout that trains in minutes on a CPU."),
-    Entry(cnn_mnist, "A small net with batch norm and dropout for digits."),
-    Entry(cnn_recitation, "A first net of one's own: two small convolutions and a dense layer, for two classes."),
-    *(
-        Entry(builder, "A residual network for 32×32 pictures, with zero-padding shortcuts.", 2015, _RESNET)
-        for builder in _RESNETS_CIFAR
+    Entry(
+        "alexnet_2012", alexnet_2012, "The original AlexNet: two halves, local response normalisation.", 2012, _ALEXNET
     ),
     *(
-        Entry(builder, "The residual network for 32×32 pictures with its shortcuts taken out.", 2015, _RESNET)
-        for builder in _PLAINS_CIFAR
+        Entry(name, partial(VGG, column), f"Stacks of 3×3 convolutions, {name[3:]} layers deep.", 2014, _VGG)
+        for name, column in COLUMNS.items()
     ),
-)
+    *(
+        Entry(
+            f"{name}_bn", partial(VGG, column, style=STYLE),
+            f"Stacks of 3×3 convolutions with batch norm, {name[3:]} layers deep: a later form.", 2014, _VGG,
+        )
+        for name, column in COLUMNS.items()
+    ),
+    *(Entry(name, partial(ResNet, shape), _about(name, shape), 2015, _RESNET) for name, shape in SHAPES.items()),
+    Entry(
+        "cnn_cifar", cnn_cifar, "A small net with batch norm, leaky ReLU and dropout that trains in minutes on a CPU."
+    ),
+    Entry("cnn_mnist", cnn_mnist, "A small net with batch norm and dropout for digits."),
+    Entry(
+        "cnn_recitation", cnn_recitation,
+        "A first net of one's own: two small convolutions and a dense layer, for two classes.",
+    ),
+    *(
+        Entry(
+            f"resnet{depth}_cifar", partial(ResNetCifar, blocks, True),
+            "A residual network for 32×32 pictures, with zero-padding shortcuts.", 2015, _RESNET,
+        )
+        for depth, blocks in DEPTHS.items()
+    ),
+    *(
+        Entry(
+            f"plain{depth}_cifar", partial(ResNetCifar, blocks, False),
+            "The residual network for 32×32 pictures with its shortcuts taken out.", 2015, _RESNET,
+        )
+        for depth, blocks in DEPTHS.items()
+    ),
+)  # fmt: skip
 
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
 
@@ -127,7 +185,7 @@ def find_entry(name: str) -> Entry:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a network, those given checked against its builder's signature, the others at their defaults.
+    """All options of a network, those given checked against its signature, the others at their defaults.
 
     They are checked as the JSON that they become in a classifier's header: a list stands for a tuple, but no text for a
     number and no ``True`` for 1.
@@ -141,7 +199,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     entry = find_entry(name)
     checked = entry.options
-    types = get_type_hints(entry.builder, include_extras=True)
+    types = entry.types
     for option, value in options.items():
         if option not in checked:
             raise ModelError(
@@ -159,6 +217,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
                 expected=wrong.replace("Input should be", f"{option} to be"),
                 remedy=f"set it to such a value, or leave it out for {entry.options[option]!r}",
             ) from None
+    entry.style(checked)
     return checked
 
 
@@ -181,6 +240,6 @@ def create_model(name: str, *, num_classes: int | None = None, seed: int | None 
         options["num_classes"] = num_classes
     checked = check_options(name, options)
     with nullcontext() if seed is None else seeded(seed, "initialisation"):
-        model = CATALOG[name].builder(**checked)
+        model = CATALOG[name].create(checked)
     model.model_name, model.model_options = name, checked
     return model

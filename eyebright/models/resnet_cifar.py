@@ -22,6 +22,8 @@ from eyebright.layers.network import Network
 
 Initialisation = Literal["he", "xavier"]
 
+DEPTHS = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18}  # layers → blocks in each of the three stages
+
 
 class ZeroPaddingShortcut(nn.Module):
     """The identity made to fit half the height and width and twice the channels: every other pixel, and zeros."""
@@ -63,8 +65,9 @@ class ResNetCifar(Network):
     head_name = "linear"
 
     def __init__(
-        self, blocks: int, shortcuts: bool, num_classes: int, in_channels: int, initialisation: Initialisation
-    ):
+        self, blocks: int, shortcuts: bool, num_classes: PositiveInt = 10, in_channels: PositiveInt = 3,
+        initialisation: Initialisation = "he",
+    ):  # fmt: skip
         super().__init__()
 
         def stage(before: int, channels: int, stride: int) -> nn.Sequential:
@@ -104,73 +107,3 @@ class ResNetCifar(Network):
             "pool": (self.avgpool, self.flatten),
             "head": (self.linear,),
         }
-
-
-def resnet20_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The residual network of 20 layers for 32×32 pictures."""
-    return ResNetCifar(3, True, num_classes, in_channels, initialisation)
-
-
-def resnet32_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The residual network of 32 layers for 32×32 pictures."""
-    return ResNetCifar(5, True, num_classes, in_channels, initialisation)
-
-
-def resnet44_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The residual network of 44 layers for 32×32 pictures."""
-    return ResNetCifar(7, True, num_classes, in_channels, initialisation)
-
-
-def resnet56_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The residual network of 56 layers for 32×32 pictures."""
-    return ResNetCifar(9, True, num_classes, in_channels, initialisation)
-
-
-def resnet110_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The residual network of 110 layers for 32×32 pictures."""
-    return ResNetCifar(18, True, num_classes, in_channels, initialisation)
-
-
-def plain20_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The plain network (no shortcuts) of 20 layers for 32×32 pictures."""
-    return ResNetCifar(3, False, num_classes, in_channels, initialisation)
-
-
-def plain32_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The plain network (no shortcuts) of 32 layers for 32×32 pictures."""
-    return ResNetCifar(5, False, num_classes, in_channels, initialisation)
-
-
-def plain44_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The plain network (no shortcuts) of 44 layers for 32×32 pictures."""
-    return ResNetCifar(7, False, num_classes, in_channels, initialisation)
-
-
-def plain56_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The plain network (no shortcuts) of 56 layers for 32×32 pictures."""
-    return ResNetCifar(9, False, num_classes, in_channels, initialisation)
-
-
-def plain110_cifar(
-    num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, initialisation: Initialisation = "he"
-) -> ResNetCifar:
-    """The plain network (no shortcuts) of 110 layers for 32×32 pictures."""
-    return ResNetCifar(18, False, num_classes, in_channels, initialisation)

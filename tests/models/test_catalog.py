@@ -18,12 +18,12 @@ def test_names():
 @pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.name)
 def test_entry(entry):
     with torch.device("meta"):
-        model = entry.builder()
+        model = entry.create(entry.options)
     assert issubclass(entry.network, Network)
     assert type(model) is entry.network
     assert (model.default_input, model.in_channels) == (entry.default_input, entry.in_channels)
     assert list(entry.options)[:2] == ["num_classes", "in_channels"]
-    assert entry.builder.__doc__
+    assert entry.build.__doc__
     assert entry.summary.endswith(".")
     assert (entry.year is None) == (entry.paper is None)
     assert check_options(entry.name, entry.options) == entry.options
@@ -99,3 +99,19 @@ def test_global_generator_is_untouched_with_a_seed_and_used_without():
 def test_smallest_recitation():
     model = create_model("cnn_recitation", input_size=7)
     assert model(torch.zeros(1, 3, 7, 7)).shape == (1, 2)
+
+
+def test_options_that_mean_nothing_together_are_refused():
+    with pytest.raises(ModelError, match=r'^normalise = "after" without a normalisation'):
+        check_options("vgg16", {"normalise": "after"})
+    assert check_options("vgg16", {"normalise": "after", "normalisation": "group"})["normalise"] == "after"
+
+
+def test_a_style_is_an_option_of_its_own():
+    options = find_entry("resnet18").options
+    assert options["normalisation"] == "batch"
+    assert find_entry("vgg16").options["normalisation"] == "none"
+    assert find_entry("vgg16_bn").options["normalisation"] == "batch"
+    assert "style" not in options
+    with pytest.raises(ModelError, match="resnet18 was given normalisation = 'batsch'"):
+        check_options("resnet18", {"normalisation": "batsch"})

@@ -14,10 +14,18 @@ from eyebright.inspection.summary import summarise
 from eyebright.models.catalog import create_model, list_models
 
 TRUTH = json.loads(Path(__file__).with_name("truth.json").read_text())
-ONE_OF_EACH_KIND = [name for name in list_models() if "_cifar" not in name or "20" in name or name == "cnn_cifar"]
+LARGER_TWINS = {  # of networks that differ from a smaller one in the number of blocks alone
+    *(f"vgg{depth}{norm}" for depth in (13, 16, 19) for norm in ("", "_bn")),
+    *(f"resnet{depth}{form}" for depth in (34, 101, 152) for form in ("", "_2015")),
+    "plain34",
+    *(f"{kind}{depth}_cifar" for kind in ("resnet", "plain") for depth in (32, 44, 56, 110)),
+}
+ONE_OF_EACH_KIND = [name for name in list_models() if name not in LARGER_TWINS]
+HEAVY = {name for name in LARGER_TWINS if "_cifar" not in name} | {"vgg11_bn", "resnet50_2015"}  # slow with weights
+WITH_WEIGHTS = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in list_models()]
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=WITH_WEIGHTS)
 def model(request):
     """A network with weights, in evaluation mode; what changes it works on a copy."""
     return create_model(request.param, seed=0).eval()
@@ -105,7 +113,7 @@ def test_rebuild(shadow):
     assert other(pictures(other)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_KIND if name not in HEAVY])
 def test_compiles_as_one_graph(name):
     torch.compiler.reset()  # all networks share the code of `forward`, and there is a limit to how often it is traced
     with torch.device("meta"):
@@ -179,6 +187,53 @@ def test_replace_head(model):
     assert changed.stages()["head"][-1] is changed.head
     with pytest.raises(ModelError, match=r"a head of 0 classes\n.*at least 1"):
         changed.replace_head(0)
+
+
+STYLES = {
+    "layer": {"normalisation": "layer"},
+    "instance": {"normalisation": "instance"},
+    "group": {"normalisation": "group"},
+    "local_response": {"normalisation": "local_response"},
+    "none": {"normalisation": "none"},
+    "batch after the nonlinearity": {"normalisation": "batch", "normalise": "after"},
+    "leaky_relu": {"nonlinearity": "leaky_relu"},
+    "gelu": {"nonlinearity": "gelu"},
+    "silu": {"nonlinearity": "silu"},
+    "channel_dropout": {"channel_dropout": 0.2},
+    "he": {"initialisation": "he"},
+    "xavier": {"initialisation": "xavier"},
+    "identity": {"initialisation": "identity"},
+}
+OWN_OPTIONS = {
+    "resnet18": {"preactivation": {"preactivation": True}, "stem": {"stem": "cifar"}},
+    "resnet50": {"preactivation": {"preactivation": True}},
+    "vgg11": {"dropout": {"dropout": 0.1}},
+}
+STYLED = [
+    (name, case, options)
+    for name in ("vgg11", "vgg11_bn", "resnet18", "resnet50", "plain18")
+    for case, options in (STYLES | OWN_OPTIONS.get(name, {})).items()
+]
+
+
+@pytest.mark.parametrize(("name", "case", "options"), STYLED, ids=[f"{name}-{case}" for name, case, _ in STYLED])
+def test_every_option_is_built_and_trained(name, case, options):
+    """On pictures whose last maps have more than one pixel: instance norm needs two."""
+    with torch.device("meta"):
+        plain = create_model(name)
+        model = create_model(name, num_classes=3, **options)
+    assert model.model_options == plain.model_options | options | {"num_classes": 3}
+    if case not in ("he", "xavier", "identity"):
+        assert str(model) != str(plain), "the option changes nothing"
+    x = pictures(model, 64)
+    assert list(model.forward_stages(x).values())[-1].shape == model(x).shape == (2, 3)
+    model.train()
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    held = [p for modules in model.stages().values() for module in modules for p in module.parameters()]
+    assert set(held) == set(model.parameters())
+    with torch.device("meta"):
+        assert str(create_model(name, **json.loads(json.dumps(model.model_options)))) == str(model)
 
 
 @pytest.mark.slow

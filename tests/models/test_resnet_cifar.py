@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from eyebright.models import resnet_cifar
+from eyebright.models.catalog import create_model
 from eyebright.models.resnet_cifar import BasicBlock, ZeroPaddingShortcut
 
 DEPTHS = [20, 32, 44, 56, 110]
@@ -36,8 +36,8 @@ def test_zero_padding_shortcut():
 def test_plain_twin(depth):
     """The same layers under the same names; only the shortcuts are gone, and they have no parameters."""
     with torch.device("meta"):
-        residual = getattr(resnet_cifar, f"resnet{depth}_cifar")()
-        plain = getattr(resnet_cifar, f"plain{depth}_cifar")()
+        residual = create_model(f"resnet{depth}_cifar")
+        plain = create_model(f"plain{depth}_cifar")
     shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (residual, plain)]
     assert shapes[0] == shapes[1]
     assert sum(p.numel() for p in residual.parameters()) == sum(p.numel() for p in plain.parameters())
@@ -46,13 +46,13 @@ def test_plain_twin(depth):
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_depth_counts_the_layers_with_weights(depth):
     with torch.device("meta"):
-        model = getattr(resnet_cifar, f"resnet{depth}_cifar")()
+        model = create_model(f"resnet{depth}_cifar")
     assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.modules()) == depth
     assert {len(stage) for stage in (model.layer1, model.layer2, model.layer3)} == {(depth - 2) // 6}
 
 
 def test_plain_twin_differs_by_the_shortcuts_only():
-    residual, plain = resnet_cifar.resnet20_cifar().eval(), resnet_cifar.plain20_cifar().eval()
+    residual, plain = create_model("resnet20_cifar").eval(), create_model("plain20_cifar").eval()
     plain.load_state_dict(residual.state_dict())
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_plain_twin_differs_by_the_shortcuts_only():
 
 def test_initialisation():
     torch.manual_seed(0)
-    he, xavier = resnet_cifar.resnet20_cifar(), resnet_cifar.resnet20_cifar(initialisation="xavier")
+    he, xavier = create_model("resnet20_cifar"), create_model("resnet20_cifar", initialisation="xavier")
     weights = [model.layer3[2].conv2.weight for model in (he, xavier)]
     inputs = 64 * 9
     assert weights[0].std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.03)

@@ -1,0 +1,118 @@
+"""What stands between the convolutions of many networks, chosen by name: one `Style`, not a copy for each choice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from eyebright.errors import ModelError
+from eyebright.layers.network import DropoutRate
+from eyebright.layers.norm import LocalResponseNorm
+
+Normalisation = Literal["batch", "layer", "instance", "group", "local_response", "none"]
+Nonlinearity = Literal["relu", "leaky_relu", "gelu", "silu"]
+Initialisation = Literal["paper", "he", "xavier", "identity"]
+
+GROUPS = 32  # of group normalisation, where the channels can be shared out so (Wu and He 2018, §4)
+
+_NONLINEARITIES: dict[Nonlinearity, type[nn.Module]] = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What a network puts after each convolution, and its first weights.
+
+    Attributes:
+        normalisation: ``"batch"`` (Ioffe and Szegedy 2015), ``"layer"`` (Ba et al. 2016; over channels, height and
+            width), ``"instance"`` (Ulyanov et al. 2016), ``"group"`` (Wu and He 2018), ``"local_response"``
+            (Krizhevsky et al. 2012) or ``"none"``. Without one that has a shift of its own, convolutions have biases.
+        normalise: whether it stands ``"before"`` or ``"after"`` the nonlinearity.
+        nonlinearity: ``"relu"``, ``"leaky_relu"`` (slope 0.01), ``"gelu"`` (Hendrycks and Gimpel 2016) or ``"silu"``.
+        channel_dropout: the share of whole channels set to zero while training, after each nonlinearity (Tompson et al.
+            2015).
+        initialisation: first weights of convolutions and dense layers: ``"paper"``: what the network's own paper says;
+            ``"he"`` (He et al. 2015), ``"xavier"`` (Glorot and Bengio 2010); ``"identity"``: each convolution passes as
+            many channels on unchanged as it has, the rest after He.
+
+    Raises:
+        ModelError: a choice means nothing beside another one.
+    """
+
+    normalisation: Normalisation = "batch"
+    normalise: Literal["before", "after"] = "before"
+    nonlinearity: Nonlinearity = "relu"
+    channel_dropout: DropoutRate = 0.0
+    initialisation: Initialisation = "paper"
+
+    def __post_init__(self) -> None:
+        if self.normalise == "after" and self.normalisation == "none":
+            raise ModelError(
+                'normalise = "after" without a normalisation',
+                expected="a normalisation, to stand before or after the nonlinearity",
+                remedy='set normalisation = "batch", or leave normalise out',
+            )
+
+    @property
+    def bias(self) -> bool:
+        """Whether convolutions have biases: not where a normalisation takes them out or adds its own."""
+        return self.normalisation in ("none", "local_response")
+
+    def norm(self, channels: int) -> nn.Module:
+        """The normalisation of maps `[N, channels, H, W]`; the identity where there is none."""
+        match self.normalisation:
+            case "batch":
+                return nn.BatchNorm2d(channels)
+            case "layer":
+                return nn.GroupNorm(1, channels)
+            case "instance":
+                return nn.InstanceNorm2d(channels, affine=True)
+            case "group":
+                return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+            case "local_response":
+                return LocalResponseNorm()
+        return nn.Identity()
+
+    def activation(self) -> nn.Module:
+        """The nonlinearity, and channel dropout after it where there is one."""
+        made = _NONLINEARITIES[self.nonlinearity]()
+        return nn.Sequential(made, nn.Dropout2d(self.channel_dropout)) if self.channel_dropout else made
+
+    def order(self, norm: nn.Module, activation: nn.Module) -> tuple[nn.Module, ...]:
+        """Normalisation and nonlinearity, in the order in which they are applied; what does nothing is left out."""
+        both = (norm, activation) if self.normalise == "before" else (activation, norm)
+        return tuple(module for module in both if not isinstance(module, nn.Identity))
+
+    def initialise(self, layer: nn.Module) -> None:
+        """Gives a convolution or dense layer its first weights, unless those are the paper's; biases become 0."""
+        if self.initialisation == "paper" or not isinstance(layer, nn.Conv2d | nn.Linear):
+            return
+        if self.initialisation == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if self.initialisation == "identity" and isinstance(layer, nn.Conv2d):
+            _pass_on(layer)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _pass_on(layer: nn.Conv2d) -> None:
+    """Makes the first outputs of each group copies of its inputs, as far as there are both."""
+    height, width = layer.kernel_size
+    each = layer.out_channels // layer.groups
+    with torch.no_grad():
+        for channel in range(layer.out_channels):
+            within = channel % each
+            if within < layer.weight.shape[1]:
+                layer.weight[channel].zero_()
+                layer.weight[channel, within, height // 2, width // 2] = 1.0
+
+
+STYLE = Style()  # batch normalisation before a ReLU
+WITHOUT_NORM = Style(normalisation="none")

@@ -1,0 +1,173 @@
+"""Residual networks for photographs, and the same without shortcuts.
+
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385, 2015, §3.3, table 1 (18, 34, 50,
+101 and 152 layers; projection shortcuts where the shape changes, option B). He, Zhang, Ren, Sun: Identity Mappings in
+Deep Residual Networks, arXiv 1603.05027, 2016: `preactivation`. State-dict keys are those of the public library models.
+
+``resnet50`` and deeper halve the map in the 3×3 convolution of a bottleneck, as libraries do; ``resnet50_2015`` and
+deeper in its first 1×1, as the paper does. ``plain18`` and ``plain34`` have no shortcuts (§3.3, plain network).
+The stem ``"cifar"`` is one 3×3 convolution without a pool, for pictures of 32 pixels or so.
+
+Parameters with 1000 classes: 11,689,512 (18) · 21,797,672 (34) · 25,557,032 (50) · 44,549,160 (101) · 60,192,808 (152).
+First weights of convolutions after He et al. 2015, fan out, as in the authors' public code. No other deviations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from eyebright.layers.blocks import STYLE, Style
+from eyebright.layers.network import Network
+
+Stem = Literal["photographs", "cifar"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What tells one residual network from another.
+
+    Attributes:
+        blocks: in each of the four stages.
+        bottleneck: whether blocks have three convolutions, 1×1, 3×3 and 1×1, rather than two of 3×3.
+        stride_first: whether a bottleneck's first 1×1 shrinks the map, rather than its 3×3.
+        shortcuts: whether there are any.
+    """
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool = False
+    stride_first: bool = False
+    shortcuts: bool = True
+
+
+SHAPES = {
+    "resnet18": Shape((2, 2, 2, 2)),
+    "resnet34": Shape((3, 4, 6, 3)),
+    "resnet50": Shape((3, 4, 6, 3), bottleneck=True),
+    "resnet101": Shape((3, 4, 23, 3), bottleneck=True),
+    "resnet152": Shape((3, 8, 36, 3), bottleneck=True),
+    "resnet50_2015": Shape((3, 4, 6, 3), bottleneck=True, stride_first=True),
+    "resnet101_2015": Shape((3, 4, 23, 3), bottleneck=True, stride_first=True),
+    "resnet152_2015": Shape((3, 8, 36, 3), bottleneck=True, stride_first=True),
+    "plain18": Shape((2, 2, 2, 2), shortcuts=False),
+    "plain34": Shape((3, 4, 6, 3), shortcuts=False),
+}
+
+
+class Block(nn.Module):
+    """Convolutions beside a shortcut; of the shape's two forms.
+
+    Args:
+        shape: of the network.
+        in_channels: that come in.
+        channels: of the 3×3 convolutions; a bottleneck gives out four times as many.
+        stride: by which the map shrinks.
+        preactivation: whether normalisation and nonlinearity stand before each convolution, and none after the sum.
+        style: which normalisation and nonlinearity.
+    """
+
+    def __init__(self, shape: Shape, in_channels: int, channels: int, stride: int, preactivation: bool, style: Style):
+        super().__init__()
+        out_channels = 4 * channels if shape.bottleneck else channels
+        first, second = (stride, 1) if shape.stride_first or not shape.bottleneck else (1, stride)
+        convolutions = [(in_channels, channels, 3, first), (channels, channels, 3, second)]
+        if shape.bottleneck:
+            convolutions = [
+                (in_channels, channels, 1, first), (channels, channels, 3, second), (channels, out_channels, 1, 1)
+            ]  # fmt: skip
+        self.depth, self.preactivation, self.norm_first = len(convolutions), preactivation, style.normalise == "before"
+        for number, (before, after, kernel, step) in enumerate(convolutions, start=1):
+            convolution = nn.Conv2d(before, after, kernel, step, padding=kernel // 2, bias=style.bias)
+            self.add_module(f"conv{number}", convolution)
+            self.add_module(f"bn{number}", style.norm(before if preactivation else after))
+            self.add_module(f"relu{number}", style.activation())
+        self.downsample: nn.Sequential | None = None
+        self.shortcut = shape.shortcuts
+        if self.shortcut and (stride != 1 or in_channels != out_channels):
+            projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=style.bias)
+            self.downsample = nn.Sequential(projection, style.norm(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, in_channels, H, W]` → `[N, out_channels, H / stride, W / stride]`."""
+        y, last = x, self.depth
+        for number in range(1, last + 1):
+            convolution, norm, activation = (getattr(self, f"{name}{number}") for name in ("conv", "bn", "relu"))
+            if self.preactivation:
+                y = convolution(self._normalised(norm, activation, y))
+                continue
+            y = convolution(y)
+            if number < last:
+                y = self._normalised(norm, activation, y)
+        if self.preactivation:
+            return y + self._passed_on(x) if self.shortcut else y
+        norm, activation = getattr(self, f"bn{last}"), getattr(self, f"relu{last}")
+        if self.norm_first:
+            y = norm(y)
+        if self.shortcut:
+            y = y + self._passed_on(x)
+        y = activation(y)
+        return cast(Tensor, y if self.norm_first else norm(y))
+
+    def _passed_on(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else cast(Tensor, self.downsample(x))
+
+    def _normalised(self, norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
+        return cast(Tensor, activation(norm(x)) if self.norm_first else norm(activation(x)))
+
+
+class ResNet(Network):
+    """A stem, four stages of blocks, global average pooling, one dense layer."""
+
+    default_input = 224
+    smallest_input = 1
+    head_name = "fc"
+
+    def __init__(
+        self, shape: Shape, num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3,
+        stem: Stem = "photographs", preactivation: bool = False, style: Style = STYLE,
+    ):  # fmt: skip
+        super().__init__()
+        self.style = style
+        wide = 4 if shape.bottleneck else 1
+
+        def stage(before: int, channels: int, count: int, stride: int) -> nn.Sequential:
+            first = Block(shape, before, channels, stride, preactivation, style)
+            others = (Block(shape, channels * wide, channels, 1, preactivation, style) for _ in range(count - 1))
+            return nn.Sequential(first, *others)
+
+        # x: [N, C, 224, 224]
+        kernel, step = (7, 2) if stem == "photographs" else (3, 1)
+        self.conv1 = nn.Conv2d(in_channels, 64, kernel, step, padding=kernel // 2, bias=style.bias)
+        self.bn1 = nn.Identity() if preactivation else style.norm(64)
+        self.relu = nn.Identity() if preactivation else style.activation()
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "photographs" else nn.Identity()  # [N, 64, 56, 56]
+        self.layer1 = stage(64, 64, shape.blocks[0], stride=1)  # [N, 64 · wide, 56, 56]
+        self.layer2 = stage(64 * wide, 128, shape.blocks[1], stride=2)  # [N, 128 · wide, 28, 28]
+        self.layer3 = stage(128 * wide, 256, shape.blocks[2], stride=2)  # [N, 256 · wide, 14, 14]
+        self.layer4 = stage(256 * wide, 512, shape.blocks[3], stride=2)  # [N, 512 · wide, 7, 7]
+        self.last = nn.Sequential(*style.order(style.norm(512 * wide), style.activation()) if preactivation else ())
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()  # [N, 512 · wide]
+        self.fc = nn.Linear(512 * wide, num_classes)
+        self.apply(self.initialise)
+
+    def initialise(self, layer: nn.Module) -> None:
+        """Convolutions after He et al. 2015 (fan out); the rest as torch has it, or as the style says."""
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        self.style.initialise(layer)
+
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The stages in order: name → modules."""
+        return {
+            "stem": (self.conv1, *self.style.order(self.bn1, self.relu), self.maxpool),
+            "stage1": (self.layer1,),
+            "stage2": (self.layer2,),
+            "stage3": (self.layer3,),
+            "stage4": (self.layer4,),
+            "pool": (self.last, self.avgpool, self.flatten),
+            "head": (self.fc,),
+        }
