@@ -24,7 +24,7 @@ from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
 CHUNK = 64  # pictures that are held in memory at a time
-ROWS = 16  # batches are filled up to a multiple of this: then a picture's logits do not depend on its neighbours
+ROWS = 16  # pictures that are computed together on the CPU: larger batches are no faster there
 
 Picture = str | Path | Pixels | Image.Image
 
@@ -132,8 +132,8 @@ class Classifier:
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of prepared pictures.
 
-        A picture's logits do not depend on the pictures beside it: incomplete batches are filled up, because matrix
-        products of few rows are summed in another order.
+        A picture's logits do not depend on the pictures beside it: on the CPU all batches are cut into pieces of one
+        size, and the last is filled up, because products of more or fewer rows are summed in another order.
 
         Args:
             inputs: float32 `[N, C, H, W]`, normalised.
@@ -148,8 +148,9 @@ class Classifier:
         filled = filled.to(self.plan.device)
         if self.plan.memory_layout == "channels_last":
             filled = filled.contiguous(memory_format=torch.channels_last)
+        pieces = torch.split(filled, ROWS) if self.plan.device == "cpu" else (filled,)
         with self.plan.arithmetic():
-            logits = self.model(filled)
+            logits = torch.cat([self.model(piece) for piece in pieces])
         return two_logits(logits[:count].float()).cpu()
 
     def save(self, path: str | Path) -> None:

@@ -63,8 +63,13 @@ class Style:
         """Whether convolutions have biases: not where a normalisation takes them out or adds its own."""
         return self.normalisation in ("none", "local_response")
 
-    def norm(self, channels: int) -> nn.Module:
-        """The normalisation of maps `[N, channels, H, W]`; the identity where there is none."""
+    def norm(self, channels: int, halves: int = 1) -> nn.Module:
+        """The normalisation of maps `[N, channels, H, W]`; the identity where there is none.
+
+        Args:
+            channels: of the maps.
+            halves: groups of channels that local response normalisation keeps apart, as the original AlexNet does.
+        """
         match self.normalisation:
             case "batch":
                 return nn.BatchNorm2d(channels)
@@ -75,7 +80,7 @@ class Style:
             case "group":
                 return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
             case "local_response":
-                return LocalResponseNorm()
+                return LocalResponseNorm(groups=halves)
         return nn.Identity()
 
     def activation(self) -> nn.Module:
@@ -116,3 +121,4 @@ def _pass_on(layer: nn.Conv2d) -> None:
 
 STYLE = Style()  # batch normalisation before a ReLU
 WITHOUT_NORM = Style(normalisation="none")
+LOCAL_RESPONSE = Style(normalisation="local_response", normalise="after")

@@ -18,27 +18,44 @@ from typing import cast
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from eyebright.layers.blocks import LOCAL_RESPONSE, WITHOUT_NORM, Style
 from eyebright.layers.network import DropoutRate, Network
-from eyebright.layers.norm import LocalResponseNorm
+
+TOWER = (  # channels, kernel, stride, whether a 3×3 pool with stride 2 follows
+    (64, 11, 4, True),
+    (192, 5, 1, True),
+    (384, 3, 1, False),
+    (256, 3, 1, False),
+    (256, 3, 1, True),
+)
 
 
 class AlexNet(Network):
-    """Five convolutions and three dense layers in one tower."""
+    """Five convolutions and three dense layers in one tower; dropout before fc6 and fc7."""
 
     default_input = 224
     smallest_input = 63
     head_name = "classifier.6"
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+    def __init__(
+        self,
+        num_classes: PositiveInt = 1000,
+        in_channels: PositiveInt = 3,
+        dropout: DropoutRate = 0.5,
+        style: Style = WITHOUT_NORM,
+    ):
         super().__init__()
-        # x: [N, C, 224, 224]
-        self.features = nn.Sequential(
-            *(nn.Conv2d(in_channels, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 64, 27, 27]
-            *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 192, 13, 13]
-            *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),  # [N, 256, 6, 6]
-        )
+        self.style = style
+        layers: list[nn.Module] = []
+        self.block_ends: list[int] = []
+        channels = in_channels
+        for width, kernel, stride, pooled in TOWER:
+            layers.append(nn.Conv2d(channels, width, kernel, stride, padding=2 if kernel > 3 else 1))
+            layers += style.order(style.norm(width), style.activation())
+            layers += [nn.MaxPool2d(3, 2)] if pooled else []
+            self.block_ends.append(len(layers))
+            channels = width
+        self.features = nn.Sequential(*layers)  # [N, C, 224, 224] → [N, 256, 6, 6]
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
@@ -46,16 +63,18 @@ class AlexNet(Network):
             *(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU()),
             nn.Linear(4096, num_classes),
         )
+        self.apply(self.initialise)
+
+    def initialise(self, layer: nn.Module) -> None:
+        """As torch has it, or as the style says."""
+        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""
         features, classifier = tuple(self.features), tuple(self.classifier)
-        return {
-            "conv1": features[0:3],
-            "conv2": features[3:6],
-            "conv3": features[6:8],
-            "conv4": features[8:10],
-            "conv5": features[10:13],
+        starts = [0, *self.block_ends]
+        convolutions = {f"conv{i + 1}": features[starts[i] : starts[i + 1]] for i in range(len(TOWER))}
+        return convolutions | {
             "pool": (self.avgpool,),
             "fc6": (self.flatten, *classifier[0:3]),
             "fc7": classifier[3:6],
@@ -64,25 +83,36 @@ class AlexNet(Network):
 
 
 class AlexNet2012(Network):
-    """The original: two halves that meet in conv3 and in the dense layers."""
+    """The original: two halves that meet in conv3 and in the dense layers; dropout after fc6 and fc7."""
 
     default_input = 227
     smallest_input = 67
     head_name = "fc8"
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+    def __init__(
+        self,
+        num_classes: PositiveInt = 1000,
+        in_channels: PositiveInt = 3,
+        dropout: DropoutRate = 0.5,
+        style: Style = LOCAL_RESPONSE,
+    ):
         super().__init__()
+        self.style = style
+
+        def normalised(width: int) -> tuple[nn.Module, ...]:
+            return style.order(style.norm(width, halves=2), style.activation())
+
         # x: [N, C, 227, 227]
         self.conv1 = nn.Sequential(
-            nn.Conv2d(in_channels, 96, 11, stride=4), nn.ReLU(), LocalResponseNorm(groups=2), nn.MaxPool2d(3, 2)
+            nn.Conv2d(in_channels, 96, 11, stride=4), *normalised(96), nn.MaxPool2d(3, 2)
         )  # [N, 96, 27, 27]
         self.conv2 = nn.Sequential(
-            nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), LocalResponseNorm(groups=2), nn.MaxPool2d(3, 2)
+            nn.Conv2d(96, 256, 5, padding=2, groups=2), *normalised(256), nn.MaxPool2d(3, 2)
         )  # [N, 256, 13, 13]
-        self.conv3 = nn.Sequential(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU())  # sees both halves
-        self.conv4 = nn.Sequential(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU())
+        self.conv3 = nn.Sequential(nn.Conv2d(256, 384, 3, padding=1), style.activation())  # sees both halves
+        self.conv4 = nn.Sequential(nn.Conv2d(384, 384, 3, padding=1, groups=2), style.activation())
         self.conv5 = nn.Sequential(
-            nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2)
+            nn.Conv2d(384, 256, 3, padding=1, groups=2), style.activation(), nn.MaxPool2d(3, 2)
         )  # [N, 256, 6, 6]
         self.pool = nn.AdaptiveAvgPool2d(6)
         self.fc6 = nn.Sequential(
@@ -95,19 +125,8 @@ class AlexNet2012(Network):
             nn.init.ones_(cast(Tensor, layer.bias))  # so that their ReLUs begin with positive input (§5)
 
     def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.01²), biases 0 (§5)."""
+        """Weights from N(0, 0.01²), biases 0 (§5); or as in the style."""
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(cast(Tensor, layer.bias))
-
-
-def alexnet(num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.5) -> AlexNet:
-    """AlexNet in one tower, for 224×224 pictures and any from 63×63 up; dropout before fc6 and fc7."""
-    return AlexNet(num_classes, in_channels, dropout)
-
-
-def alexnet_2012(
-    num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.5
-) -> AlexNet2012:
-    """AlexNet in two halves, for 227×227 pictures and any from 67×67 up; dropout after fc6 and fc7."""
-    return AlexNet2012(num_classes, in_channels, dropout)
+        self.style.initialise(layer)

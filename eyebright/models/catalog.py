@@ -15,12 +15,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.blocks import STYLE, Style
 from eyebright.layers.network import Network
-from eyebright.models.alexnet import alexnet, alexnet_2012
+from eyebright.models.alexnet import AlexNet, AlexNet2012
 from eyebright.models.cnn import cnn_cifar, cnn_mnist, cnn_recitation
 from eyebright.models.lenet import lenet5
 from eyebright.models.resnet import SHAPES, ResNet, Shape
 from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
 from eyebright.models.vgg import COLUMNS, VGG
+from eyebright.models.zfnet import ZFNet
 from eyebright.random import seeded
 
 
@@ -103,6 +104,7 @@ class Entry:
 _LENET = "LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 1998"
 _ONE_TOWER = "Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural Networks, arXiv 1404.5997"
 _ALEXNET = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
+_ZFNET = "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
 _VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
@@ -119,12 +121,13 @@ def _about(name: str, shape: Shape) -> str:
 _ENTRIES = (
     Entry("lenet5", lenet5, "Two convolutions and three dense layers for digits, as it is built today.", 1998, _LENET),
     Entry(
-        "alexnet", alexnet, "Five convolutions and three dense layers in one tower: what libraries call AlexNet.",
+        "alexnet", AlexNet, "Five convolutions and three dense layers in one tower: what libraries call AlexNet.",
         2014, _ONE_TOWER,
     ),
     Entry(
-        "alexnet_2012", alexnet_2012, "The original AlexNet: two halves, local response normalisation.", 2012, _ALEXNET
+        "alexnet_2012", AlexNet2012, "The original AlexNet: two halves, local response normalisation.", 2012, _ALEXNET
     ),
+    Entry("zfnet", ZFNet, "AlexNet with finer first filters, found by looking at its features.", 2014, _ZFNET),
     *(
         Entry(name, partial(VGG, column), f"Stacks of 3×3 convolutions, {name[3:]} layers deep.", 2014, _VGG)
         for name, column in COLUMNS.items()
@@ -217,6 +220,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
                 expected=wrong.replace("Input should be", f"{option} to be"),
                 remedy=f"set it to such a value, or leave it out for {entry.options[option]!r}",
             ) from None
+    if checked.get("normalisation") == "none" and "normalise" not in options:
+        checked["normalise"] = "before"  # where there is nothing to place, a network's own place for it says nothing
     entry.style(checked)
     return checked
 

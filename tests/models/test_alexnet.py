@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from eyebright.models.alexnet import alexnet, alexnet_2012
+from eyebright.models.alexnet import AlexNet, AlexNet2012
 
 
 @pytest.fixture(scope="module")
 def original():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return alexnet_2012(num_classes=10).eval()
+        return AlexNet2012(num_classes=10).eval()
 
 
 @pytest.mark.parametrize("stage", ["conv2", "conv4", "conv5"])
@@ -83,7 +83,7 @@ def test_new_head_starts_as_the_paper_says(original):
     assert (changed.head.bias == 0).all()
 
 
-@pytest.mark.parametrize(("builder", "size"), [(alexnet, 224), (alexnet_2012, 227)])
+@pytest.mark.parametrize(("builder", "size"), [(AlexNet, 224), (AlexNet2012, 227)])
 def test_adaptive_pool_changes_nothing_at_the_size_of_the_paper(builder, size):
     with torch.device("meta"):
         outputs = builder().forward_stages(torch.empty(1, 3, size, size))
@@ -94,7 +94,7 @@ def test_adaptive_pool_changes_nothing_at_the_size_of_the_paper(builder, size):
 
 def test_shapes_of_the_paper():
     with torch.device("meta"):
-        model = alexnet_2012()
+        model = AlexNet2012()
         assert model.conv1[0](torch.empty(1, 3, 227, 227)).shape == (1, 96, 55, 55)
         outputs = model.forward_stages(torch.empty(1, 3, 227, 227))
     shapes = {name: tuple(output.shape[1:]) for name, output in outputs.items()}
@@ -111,7 +111,7 @@ def test_shapes_of_the_paper():
     }
 
 
-@pytest.mark.parametrize(("builder", "parameters"), [(alexnet, 57_044_810), (alexnet_2012, 56_909_194)])
+@pytest.mark.parametrize(("builder", "parameters"), [(AlexNet, 57_044_810), (AlexNet2012, 56_909_194)])
 def test_ten_classes(builder, parameters):
     with torch.device("meta"):
         model = builder(num_classes=10)
@@ -120,7 +120,7 @@ def test_ten_classes(builder, parameters):
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in changed.parameters()) == parameters
 
 
-@pytest.mark.parametrize("builder", [alexnet, alexnet_2012])
+@pytest.mark.parametrize("builder", [AlexNet, AlexNet2012])
 def test_dropout_is_an_option(builder):
     with torch.device("meta"):
         model = builder(dropout=0.25)

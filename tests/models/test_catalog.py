@@ -75,7 +75,11 @@ def test_wrong_value(name, options, expected):
 
 def test_options_are_completed():
     checked = check_options("alexnet", {"dropout": 0})
-    assert checked == {"num_classes": 1000, "in_channels": 3, "dropout": 0.0}
+    assert list(checked) == [
+        "num_classes", "in_channels", "dropout",
+        "normalisation", "normalise", "nonlinearity", "channel_dropout", "initialisation",
+    ]  # fmt: skip
+    assert (checked["num_classes"], checked["in_channels"], checked["dropout"]) == (1000, 3, 0.0)
     assert isinstance(checked["dropout"], float)
 
 
@@ -105,6 +109,11 @@ def test_options_that_mean_nothing_together_are_refused():
     with pytest.raises(ModelError, match=r'^normalise = "after" without a normalisation'):
         check_options("vgg16", {"normalise": "after"})
     assert check_options("vgg16", {"normalise": "after", "normalisation": "group"})["normalise"] == "after"
+
+
+def test_a_network_without_its_normalisation_has_no_place_for_it():
+    assert find_entry("zfnet").options["normalise"] == "after"
+    assert check_options("zfnet", {"normalisation": "none"})["normalise"] == "before"
 
 
 def test_a_style_is_an_option_of_its_own():

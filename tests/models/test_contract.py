@@ -207,11 +207,11 @@ STYLES = {
 OWN_OPTIONS = {
     "resnet18": {"preactivation": {"preactivation": True}, "stem": {"stem": "cifar"}},
     "resnet50": {"preactivation": {"preactivation": True}},
-    "vgg11": {"dropout": {"dropout": 0.1}},
+    **{name: {"dropout": {"dropout": 0.1}} for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11")},
 }
 STYLED = [
     (name, case, options)
-    for name in ("vgg11", "vgg11_bn", "resnet18", "resnet50", "plain18")
+    for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11", "resnet18", "resnet50", "plain18")
     for case, options in (STYLES | OWN_OPTIONS.get(name, {})).items()
 ]
 
@@ -221,11 +221,14 @@ def test_every_option_is_built_and_trained(name, case, options):
     """On pictures whose last maps have more than one pixel: instance norm needs two."""
     with torch.device("meta"):
         plain = create_model(name)
+        if all(plain.model_options[key] == value for key, value in options.items()):
+            options = {"normalisation": "batch", "normalise": "before"}  # what it lacks
         model = create_model(name, num_classes=3, **options)
-    assert model.model_options == plain.model_options | options | {"num_classes": 3}
+    placed = {"normalise": "before"} if case == "none" else {}
+    assert model.model_options == plain.model_options | placed | options | {"num_classes": 3}
     if case not in ("he", "xavier", "identity"):
         assert str(model) != str(plain), "the option changes nothing"
-    x = pictures(model, 64)
+    x = pictures(model, 131)
     assert list(model.forward_stages(x).values())[-1].shape == model(x).shape == (2, 3)
     model.train()
     model(x).sum().backward()
