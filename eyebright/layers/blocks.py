@@ -63,22 +63,23 @@ class Style:
         """Whether convolutions have biases: not where a normalisation takes them out or adds its own."""
         return self.normalisation in ("none", "local_response")
 
-    def norm(self, channels: int, halves: int = 1) -> nn.Module:
+    def norm(self, channels: int, *, halves: int = 1, eps: float = 1e-5) -> nn.Module:
         """The normalisation of maps `[N, channels, H, W]`; the identity where there is none.
 
         Args:
             channels: of the maps.
             halves: groups of channels that local response normalisation keeps apart, as the original AlexNet does.
+            eps: what is added to the variance.
         """
         match self.normalisation:
             case "batch":
-                return nn.BatchNorm2d(channels)
+                return nn.BatchNorm2d(channels, eps)
             case "layer":
-                return nn.GroupNorm(1, channels)
+                return nn.GroupNorm(1, channels, eps)
             case "instance":
-                return nn.InstanceNorm2d(channels, affine=True)
+                return nn.InstanceNorm2d(channels, eps, affine=True)
             case "group":
-                return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+                return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps)
             case "local_response":
                 return LocalResponseNorm(groups=halves)
         return nn.Identity()

@@ -78,6 +78,22 @@ class Network(nn.Module):
                 x = module(x)
         return x
 
+    def auxiliary_heads(self) -> dict[str, nn.Module]:
+        """Heads that help to train and are not used otherwise: name of the stage whose output they take → head."""
+        return {}
+
+    def forward_training(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits `[N, num_classes]` of pictures, as `forward` gives them, and those of each auxiliary head.
+
+        Raises:
+            InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
+        """
+        outputs, heads = self.forward_stages(x), self.auxiliary_heads()
+        return list(outputs.values())[-1], tuple(head(outputs[stage]) for stage, head in heads.items())
+
+    def remove_auxiliary_heads(self) -> None:
+        """Takes auxiliary heads away, for good: what the network answers stays the same."""
+
     @property
     def head(self) -> nn.Linear:
         """The last dense layer."""

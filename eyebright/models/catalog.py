@@ -13,10 +13,12 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from eyebright.errors import ModelError, did_you_mean
-from eyebright.layers.blocks import STYLE, Style
+from eyebright.layers.blocks import STYLE, WITHOUT_NORM, Style
 from eyebright.layers.network import Network
+from eyebright.models import googlenet
 from eyebright.models.alexnet import AlexNet, AlexNet2012
 from eyebright.models.cnn import cnn_cifar, cnn_mnist, cnn_recitation
+from eyebright.models.googlenet import GoogLeNet
 from eyebright.models.lenet import lenet5
 from eyebright.models.resnet import SHAPES, ResNet, Shape
 from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
@@ -105,6 +107,7 @@ _LENET = "LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Doc
 _ONE_TOWER = "Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural Networks, arXiv 1404.5997"
 _ALEXNET = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _ZFNET = "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014"
+_GOOGLENET = "Szegedy et al.: Going Deeper with Convolutions, arXiv 1409.4842"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
 _VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
@@ -138,6 +141,14 @@ _ENTRIES = (
             f"Stacks of 3×3 convolutions with batch norm, {name[3:]} layers deep: a later form.", 2014, _VGG,
         )
         for name, column in COLUMNS.items()
+    ),
+    Entry(
+        "googlenet", partial(GoogLeNet, googlenet.LIBRARY),
+        "Nine inception modules, in the form of libraries: batch norm, 3×3 for 5×5.", 2014, _GOOGLENET,
+    ),
+    Entry(
+        "googlenet_2014", partial(GoogLeNet, googlenet.PAPER, style=WITHOUT_NORM),
+        "Nine inception modules, as in the paper: biases, 5×5, local response normalisation.", 2014, _GOOGLENET,
     ),
     *(Entry(name, partial(ResNet, shape), _about(name, shape), 2015, _RESNET) for name, shape in SHAPES.items()),
     Entry(

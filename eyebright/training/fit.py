@@ -222,6 +222,7 @@ class Fit:
         model = copy.deepcopy(self.average.model if self.average else self.model)
         if self.best is not None and self.recipe.training.keep == "best":
             model.load_state_dict(self.best.weights)
+        model.remove_auxiliary_heads()
         facts = {"recipe": self.recipe.name, "seed": self.seed, "epochs": self.epoch}
         return Classifier(model.requires_grad_(True), self.classes, self.prepare, facts, self.plan)
 
@@ -293,8 +294,26 @@ class Fit:
         size = {}
         if self.prepare.output_size is not None and "input_size" in find_entry(self.recipe.model.name).options:
             size = {"input_size": self.prepare.output_size[0]}
-        options = size | {"in_channels": self.prepare.channels} | self.recipe.model.options
+        options = size | {"in_channels": self.prepare.channels} | self.recipe.model.options | self._auxiliary_option()
         return create_model(self.recipe.model.name, num_classes=outputs, seed=self.seed, **options)
+
+    def _auxiliary_option(self) -> dict[str, bool]:
+        name, weight = self.recipe.model.name, self.recipe.training.auxiliary_weight
+        has_option = "auxiliary_heads" in find_entry(name).options
+        if weight and not has_option:
+            raise RecipeError(
+                f"auxiliary_weight = {weight} for {name}, which has no auxiliary heads",
+                expected="a network that has some, such as googlenet",
+                remedy="leave training.auxiliary_weight out",
+            )
+        if self.recipe.model.options.get("auxiliary_heads", bool(weight)) != bool(weight):
+            raise RecipeError(
+                f"model.auxiliary_heads = {self.recipe.model.options['auxiliary_heads']} "
+                f"with training.auxiliary_weight = {weight}",
+                expected="auxiliary heads where their loss has a weight, and none where it has not",
+                remedy="set training.auxiliary_weight alone: 0.3, or 0 for none",
+            )
+        return {"auxiliary_heads": bool(weight)} if has_option else {}
 
     def _train_step(self, batch: Batch) -> tuple[float, float]:
         """One update; returns the batch's mean loss and the learning rate."""
@@ -307,11 +326,13 @@ class Fit:
             pieces = zip(batch.inputs.chunk(training.accumulate), batch.labels.chunk(training.accumulate), strict=True)
             for inputs, labels in pieces:
                 with self.plan.arithmetic():
-                    logits = self.model(inputs)
+                    logits, auxiliary = self._answer(inputs)
                 logits = logits.float()
                 loss = self.loss(logits, labels)
-                (loss / weight).backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
+                for answers in auxiliary:
+                    loss = loss + training.auxiliary_weight * self.loss(answers.float(), labels)
+                (loss / weight).backward()  # type: ignore[no-untyped-call]
                 right += (_answers(logits) == labels).sum()
         mean_loss = float(total / weight)
         if not np.isfinite(mean_loss):
@@ -329,6 +350,12 @@ class Fit:
         self.step_in_epoch += 1
         self._totals.add(mean_loss, int(right), len(batch.indices), learning_rate)
         return mean_loss, learning_rate
+
+    def _answer(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits, and those of the auxiliary heads, if there are any."""
+        if self.recipe.training.auxiliary_weight:
+            return self.model.forward_training(inputs)
+        return self.model(inputs), ()
 
     def _learning_rate(self) -> float:
         middle = self.epoch + (self.step_in_epoch + 0.5) / self.loader.steps

@@ -108,6 +108,8 @@ class TrainingSection(_Section):
         clip_norm: longest gradient, over all parameters; longer ones are shortened to it.
         ema_decay: of an exponential average of the weights, which is then what is evaluated and kept.
         accumulate: into how many pieces a batch is cut so that it fits into memory; their gradients add up.
+        auxiliary_weight: of the loss of each auxiliary head (0.3 in GoogLeNet's paper, §5); with 0 there are none. They
+            are there in training alone: not in validation, nor in the classifier.
         monitor: figure on validation by which the best weights are told.
         keep: which weights are kept in the end; without validation the last ones.
         early_stop_epochs: stop when the monitored figure has not improved for so many epochs.
@@ -138,6 +140,7 @@ class TrainingSection(_Section):
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     keep: Literal["best", "last"] = "best"
     early_stop_epochs: Epochs | None = None
+    auxiliary_weight: Fraction = 0.0
     number_format: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")

@@ -207,11 +207,21 @@ STYLES = {
 OWN_OPTIONS = {
     "resnet18": {"preactivation": {"preactivation": True}, "stem": {"stem": "cifar"}},
     "resnet50": {"preactivation": {"preactivation": True}},
-    **{name: {"dropout": {"dropout": 0.1}} for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11")},
+    **{name: {"dropout": {"dropout": 0.1}} for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11", "googlenet")},
 }
 STYLED = [
     (name, case, options)
-    for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11", "resnet18", "resnet50", "plain18")
+    for name in (
+        "alexnet",
+        "alexnet_2012",
+        "zfnet",
+        "vgg11",
+        "googlenet",
+        "googlenet_2014",
+        "resnet18",
+        "resnet50",
+        "plain18",
+    )
     for case, options in (STYLES | OWN_OPTIONS.get(name, {})).items()
 ]
 

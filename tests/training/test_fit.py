@@ -268,3 +268,41 @@ def test_a_state_of_another_run_is_refused():
 def test_on_a_gpu_it_learns_too():
     fit = Fit(recipe(epochs=6), splits(), plan=choose_plan("cuda"))
     assert list(fit)[-1].val_accuracy == 1.0
+
+
+def googlenet(**training):
+    return recipe(epochs=1, prepare={"resize": [32, 32]}, model={"name": "googlenet"}, **training)
+
+
+def test_auxiliary_heads_are_trained_and_then_left_behind():
+    fit = Fit(googlenet(auxiliary_weight=0.3), splits(), seed=0)
+    before = weights_of(fit)
+    assert any(name.startswith("aux1.") for name in before)
+    report = next(iter(fit))
+    assert report.val_loss is not None
+    after = weights_of(fit)
+    for name in ("aux1.fc2.weight", "aux2.conv.conv.weight"):
+        assert not torch.equal(before[name], after[name])
+    classifier = fit.classifier()
+    assert not [name for name in classifier.model.state_dict() if name.startswith("aux")]
+    assert classifier.model.model_options["auxiliary_heads"] is False
+    resumed = Fit(googlenet(auxiliary_weight=0.3), splits(), seed=0)
+    resumed.load_state(fit.state())
+    assert_equal(weights_of(resumed), after)
+    plain = Fit(googlenet(), splits(), seed=0)
+    assert plain.model.auxiliary_heads() == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (lambda: recipe(auxiliary_weight=0.3), "which has no auxiliary heads"),
+        (
+            lambda: recipe(model={"name": "googlenet", "auxiliary_heads": True}, prepare={"resize": [32, 32]}),
+            "model.auxiliary_heads = True with training.auxiliary_weight = 0.0",
+        ),
+    ],
+)
+def test_auxiliary_heads_that_mean_nothing_are_refused(settings, says):
+    with pytest.raises(RecipeError, match=says):
+        Fit(settings(), splits())
