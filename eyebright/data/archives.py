@@ -35,6 +35,7 @@ FREE_BYTES = 2**30  # an archive may always grow to this size …
 MAX_RATIO = 100  # … and beyond it to this many times its own: pictures are compressed already
 MAX_NAME = 2**20  # bytes of a tar's long name or of the notes before an entry: tarfile reads them whole
 MAX_TAIL = 2**20  # bytes after a tar's end mark, where padding stands
+MAX_STEM = 50  # characters of an archive's name in its folder's: with all else no more than the 255 bytes of a name
 MANIFEST = "eyebright.manifest"
 
 # what the operating system says when it is the archive that is wrong: a name twice, a name that is a file and a folder,
@@ -68,61 +69,89 @@ def unpack(path: Path) -> Path:
     """
     details = path.stat()
     key = f"{path.resolve()}:{details.st_size}:{details.st_mtime_ns}"
-    target = cache_folder() / "archives" / f"{path.stem}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+    digest = hashlib.blake2b(os.fsencode(key), digest_size=8).hexdigest()
+    target = cache_folder() / "archives" / f"{path.stem[:MAX_STEM]}-{digest}"
     if _is_whole(target):
         return target / "files"
+    # Locks have a folder of their own and stay there: whoever removed one could take it from under a process that waits
+    # for it, and a third process would then hold another lock of the same name.
     locks = cache_folder() / "locks"
     for folder in (target.parent, locks):
         make_folder(folder)
     limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
-    unfinished = target.with_name(f".unpacking-{target.name}")
     try:
         with FileLock(locks / f"{target.name}.lock"):
-            if _is_whole(target):  # another process has unpacked it while this one waited
-                return target / "files"
-            for stale in (target, unfinished):  # damaged; or left by a process that was killed
-                shutil.rmtree(stale, ignore_errors=True)
-            try:
-                (unfinished / "files").mkdir(parents=True)
-                _write_entries(_entries(path), unfinished / "files", path, limit)
-                _write_manifest(unfinished)
-                unfinished.rename(target)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            if not _is_whole(target):  # else another process has unpacked it while this one waited
+                _unpack_anew(path, target, limit)
+    except (OSError, NotImplementedError) as failure:  # the latter where a disk knows no locks
+        error = failure if isinstance(failure, OSError) else OSError(*failure.args)
+        raise OutputError(
+            f"cannot unpack {path} into {target.parent}: {error.strerror or error}",
+            expected="room for the pictures on that disk, and leave to write there",
+            remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
+        ) from failure
+    return target / "files"
+
+
+def _unpack_anew(path: Path, target: Path, limit: int) -> None:
+    """Makes the folder `target` with all files of the archive and their manifest, or leaves nothing there."""
+    unfinished = target.with_name(f".unpacking-{target.name}")
+    for stale in (target, unfinished):  # damaged; or left by a process that was killed: the lock's holder has it alone
+        _remove(stale)
+    try:
+        (unfinished / "files").mkdir(parents=True)
+        _write_files(path, unfinished / "files", limit)
+        _write_manifest(unfinished)
+        unfinished.rename(target)  # files and manifest at once: neither ever stands there without the other
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_files(path: Path, folder: Path, limit: int) -> None:
+    try:
+        _write_entries(_entries(path), folder, path, limit)
     except (
         zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, RuntimeError,
     ) as error:  # fmt: skip
         raise _refused(path, f"it cannot be unpacked: {error}") from error
     except OSError as error:
-        if error.errno in ARCHIVE_FAULTS:
-            raise _refused(path, f"it cannot be unpacked: {error.strerror or error}") from error
-        raise OutputError(
-            f"cannot unpack {path} into {target.parent}: {error.strerror or error}",
-            expected="room for the pictures on that disk, and leave to write there",
-            remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
-        ) from error
-    return target / "files"
+        if error.errno not in ARCHIVE_FAULTS:
+            raise
+        raise _refused(path, f"it cannot be unpacked: {error.strerror or error}") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_manifest(folder: Path) -> None:
     """Keeps which files were unpacked, so that a later use can tell whether they are all there and as they were."""
+    # One sync of everything, before the rename: of 60,000 files one by one it takes minutes. Where a system only begins
+    # it here, a power cut may leave files cut off, which the manifest's sizes tell, or full of zeros, which the split
+    # contract's digests tell.
     if hasattr(os, "sync"):
-        os.sync()  # once for all files: one by one takes minutes
+        os.sync()
     found = _list_files(folder / "files")
-    names = "\0".join(found).encode("utf-8", "surrogateescape")
-    tensors = {"names": torch.from_numpy(np.frombuffer(bytearray(names), np.uint8)), "stamps": _stamps(found)}
+    names = np.frombuffer(bytearray(_names(found)), np.uint8)
+    tensors = {"names": torch.from_numpy(names), "stamps": _stamps(found)}
     write_safetensors(folder / "manifest.safetensors", tensors, MANIFEST, {"format_version": 1})
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an unpacked archive has all its files, with the sizes and times that they had."""
+    """Whether an unpacked archive has all its files, and no others, with the sizes and times that they had."""
     try:
         tensors, _ = read_safetensors(folder / "manifest.safetensors", MANIFEST, newest_version=1)
         found = _list_files(folder / "files")
     except (StoredFileError, OSError):
         return False
-    names = "\0".join(found).encode("utf-8", "surrogateescape")
-    return tensors["names"].numpy().tobytes() == names and torch.equal(tensors["stamps"], _stamps(found))
+    return tensors["names"].numpy().tobytes() == _names(found) and torch.equal(tensors["stamps"], _stamps(found))
+
+
+def _names(found: dict[str, tuple[int, int]]) -> bytes:
+    return os.fsencode("\0".join(found))
 
 
 def _stamps(found: dict[str, tuple[int, int]]) -> Tensor:
@@ -159,6 +188,7 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         return
     with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarEntry) as archive:
         for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # else every entry's header and notes stay in memory
             if member.isdir():
                 continue
             extracted = archive.extractfile(member) if member.isreg() else None
@@ -178,7 +208,13 @@ def _decompressed(path: Path) -> IO[bytes]:
 
 
 class _TarEntry(tarfile.TarInfo):
-    """An entry's header. Tarfile takes a damaged or missing one for the archive's end; here it is an error."""
+    """An entry's header. Tarfile takes a damaged or missing one for the archive's end; here it is an error.
+
+    It also reads notes before an entry (long names, pax headers) whole, whatever their size; here they have a limit.
+    """
+
+    # These two are passed by every header in all versions of tarfile. `frombuf`, which is documented, is not: newer
+    # ones go round it.
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
@@ -192,6 +228,8 @@ class _TarEntry(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> Any:  # tarfile's place for what a subclass adds
         if self.size < 0 or (self.size > MAX_NAME and not self.isreg()):
             raise ReadError(f"an entry of {self.size} bytes and type {self.type!r}")
+        if self.type == tarfile.XGLTYPE and len(repr(archive.pax_headers)) > MAX_NAME:  # these are kept to the end
+            raise ReadError(f"notes for all entries of more than {MAX_NAME} bytes")
         return super()._proc_member(archive)  # type: ignore[misc]
 
 

@@ -2,6 +2,8 @@ import gzip
 import io
 import lzma
 import os
+import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -308,6 +311,52 @@ def test_a_note_before_an_entry_cannot_fill_the_memory(tmp_path, refused, kind):
     refused(tmp_path / "a.tar.gz", "an entry of 1099511627776 bytes")
 
 
+def note(kind, keyword, length):
+    """A pax header of `kind` with one value of `length` characters."""
+    rest = b" " + keyword.encode() + b"=" + b"x" * length + b"\n"
+    record = b"%d" % (len(rest) + len(str(length + 100))) + rest
+    assert int(record.split()[0]) == len(record)
+    return tar_header("note", len(record), kind) + record.ljust(-(-len(record) // 512) * 512, b"\0")
+
+
+def test_notes_before_many_entries_do_not_fill_the_memory(tmp_path):
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        for number in range(40):
+            file.write(note(tarfile.XHDTYPE, "remark", 900_000) + tar_header(f"cats/{number}.png", 0))
+        file.write(bytes(1024))
+    tracemalloc.start()
+    try:
+        folder = unpack(tmp_path / "a.tar.gz")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(content(folder)) == 40
+    assert peak < 15e6  # all notes are 36 million bytes
+
+
+def test_notes_for_all_entries_cannot_fill_the_memory(tmp_path, refused):
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        for number in range(10):
+            file.write(note(tarfile.XGLTYPE, f"remark{number}", 200_000) + tar_header(f"cats/{number}.png", 0))
+        file.write(bytes(1024))
+    refused(tmp_path / "a.tar.gz", "notes for all entries of more than 1048576 bytes")
+
+
+def test_a_note_for_all_entries_as_git_writes_it_is_no_obstacle(tmp_path):
+    notes = note(tarfile.XGLTYPE, "comment", 140) * 2
+    (tmp_path / "a.tar").write_bytes(notes + tar_header("cats/1.png", 0) + bytes(1024))
+    assert content(unpack(tmp_path / "a.tar")) == {"cats/1.png": b""}
+
+
+@pytest.mark.parametrize("size", ["-5", "-2", "-1"])
+def test_a_negative_size_in_a_note_is_refused(tmp_path, refused, size):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("1.png")
+        member.pax_headers = {"size": size}
+        archive.addfile(member)
+    refused(tmp_path / "a.tar", "cannot be unpacked|not as large as it says")
+
+
 def test_much_after_the_end_mark_is_refused(make_archive, files, refused):
     path = make_archive("a.tar", files)
     with path.open("ab") as file:
@@ -457,19 +506,65 @@ def test_of_two_at_once_both_get_the_whole_folder(make_archive, files, monkeypat
     assert list((own_cache / "archives").iterdir()) == [answers[0].parent]
 
 
-def test_a_process_that_was_killed_while_unpacking_is_not_in_the_way(make_archive, files, own_cache):
+TOGETHER = """
+import pathlib, sys, time
+from eyebright.data import archives
+write = archives._write_entries
+def write_slowly(*arguments):
+    with open(sys.argv[2], "a") as log:
+        log.write("unpacks\\n")
+    time.sleep(0.5)
+    write(*arguments)
+archives._write_entries = write_slowly
+print("ready", flush=True)
+sys.stdin.readline()
+print(archives.unpack(pathlib.Path(sys.argv[1])))
+"""
+
+
+def test_of_two_processes_at_once_one_unpacks_and_the_other_waits(make_archive, files, own_cache, tmp_path):
+    path, log = make_archive("pets.zip", files), tmp_path / "log"
+    arguments = [sys.executable, "-c", TOGETHER, str(path), str(log)]
+    processes = [
+        subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [Path(process.communicate()[0].strip()) for process in processes]
+    assert answers[0] == answers[1]
+    assert content(answers[0]) == files
+    assert log.read_text() == "unpacks\n"
+    assert list((own_cache / "archives").iterdir()) == [answers[0].parent]
+
+
+KILLED = {
+    "its first file half written": """
+def write(entries, folder, *_):
+    (folder / "half.png").write_bytes(b"half")
+    die()
+archives._write_entries = write
+""",
+    "without a manifest": "archives._write_manifest = die",
+    "with a manifest": "archives.Path.rename = die",
+}
+
+
+@pytest.mark.parametrize("program", KILLED.values(), ids=KILLED)
+def test_a_process_that_was_killed_while_unpacking_is_not_in_the_way(make_archive, files, own_cache, program):
     path = make_archive("pets.zip", files)
     program = f"""
 import os, pathlib, signal
 from eyebright.data import archives
-def write(entries, folder, *_):
-    (folder / "half.png").write_bytes(b"half")
+def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-archives._write_entries = write
+{program}
 archives.unpack(pathlib.Path({str(path)!r}))
 """
     killed = subprocess.run([sys.executable, "-c", program])
-    assert killed.returncode == -9
+    assert killed.returncode == -signal.SIGKILL
     assert len(list((own_cache / "archives").iterdir())) == 1  # what it left
     folder = unpack(path)
     assert content(folder) == files
@@ -486,8 +581,13 @@ def cut_off(folder):
 
 
 def overwrite(folder):
-    path = next(path for path in folder.rglob("*.png"))
+    path = folder / "dogs" / "a b ü.png"
+    path.write_bytes(b"x" * path.stat().st_size)
     os.utime(path, ns=(0, 0))
+
+
+def rename(folder):
+    (folder / "cats" / "1.png").rename(folder / "cats" / "1b.png")
 
 
 def add(folder):
@@ -498,18 +598,64 @@ def lose_the_manifest(folder):
     (folder.parent / "manifest.safetensors").unlink()
 
 
-def damage_the_manifest(folder):
+def cut_off_the_manifest(folder):
     path = folder.parent / "manifest.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("spoil", [lose, cut_off, overwrite, add, lose_the_manifest, damage_the_manifest])
-def test_a_folder_that_is_no_longer_as_it_was_unpacked_is_unpacked_again(make_archive, files, spoil):
+def change_the_manifest(folder):
+    path = folder.parent / "manifest.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def overwrite_the_manifest(folder):
+    (folder.parent / "manifest.safetensors").write_bytes(b"I am a text")
+
+
+def replace_by_a_link(folder):
+    path = next(path for path in folder.rglob("*.png"))
+    path.rename(folder.parent / "elsewhere.png")
+    path.symlink_to(folder.parent / "elsewhere.png")
+
+
+def lose_all(folder):
+    shutil.rmtree(folder)
+
+
+def put_a_file_in_its_place(folder):
+    shutil.rmtree(folder.parent)
+    folder.parent.write_text("in the way")
+
+
+def put_a_link_in_its_place(folder):
+    elsewhere = folder.parent.rename(folder.parents[2] / "elsewhere")
+    folder.parent.symlink_to(elsewhere)
+    lose(folder)
+
+
+def put_a_file_in_the_unfinished_ones_place(folder):
+    lose(folder)
+    folder.parent.with_name(f".unpacking-{folder.parent.name}").write_text("in the way")
+
+
+SPOILT = [
+    lose, lose_all, cut_off, overwrite, rename, add, replace_by_a_link, lose_the_manifest, cut_off_the_manifest,
+    change_the_manifest, overwrite_the_manifest, put_a_file_in_its_place, put_a_link_in_its_place,
+    put_a_file_in_the_unfinished_ones_place,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_a_folder_that_is_no_longer_as_it_was_unpacked_is_unpacked_again(make_archive, files, own_cache, spoil):
     path = make_archive("pets.zip", files)
     folder = unpack(path)
     spoil(folder)
     assert unpack(path) == folder
     assert content(folder) == files
+    assert list((own_cache / "archives").iterdir()) == [folder.parent]
+    assert sorted(entry.name for entry in folder.parent.iterdir()) == ["files", "manifest.safetensors"]
 
 
 def test_a_folder_that_is_as_it_was_is_not_unpacked_again(make_archive, files, monkeypatch):
@@ -517,6 +663,59 @@ def test_a_folder_that_is_as_it_was_is_not_unpacked_again(make_archive, files, m
     folder = unpack(path)
     monkeypatch.setattr(archives, "_write_entries", None)
     assert unpack(path) == folder
+
+
+def test_an_archive_without_files_is_an_empty_folder_that_is_found_again(make_archive, monkeypatch):
+    path = make_archive("empty.zip", {})
+    folder = unpack(path)
+    assert content(folder) == {}
+    monkeypatch.setattr(archives, "_write_entries", None)
+    assert unpack(path) == folder
+
+
+def test_names_that_are_no_text_are_unpacked_once(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        archive.addfile(tarfile.TarInfo("café/1.png"))
+    folder = unpack(tmp_path / "a.tar")
+    assert [os.fsencode(entry.name) for entry in folder.iterdir()] == [b"caf\xe9"]
+    monkeypatch.setattr(archives, "_write_entries", None)
+    assert unpack(tmp_path / "a.tar") == folder
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "🌼"])
+def test_an_archives_name_may_be_as_long_as_the_disk_allows(make_archive, files, letter):
+    name = letter * (251 // len(letter.encode())) + ".zip"
+    assert content(unpack(make_archive(name, files))) == files
+
+
+def test_the_disk_has_all_files_before_the_folder_gets_its_name(make_archive, files, monkeypatch):
+    order, sync, rename = [], os.sync, Path.rename
+    monkeypatch.setattr(archives.os, "sync", lambda: (order.append("sync"), sync()))
+    monkeypatch.setattr(archives.Path, "rename", lambda *paths: (order.append("rename"), rename(*paths))[1])
+    unpack(make_archive("pets.zip", files))
+    assert order == ["sync", "rename"]
+
+
+def test_a_disk_without_locks_is_not_the_archives_fault(make_archive, files, monkeypatch, refuses):
+    def fail(*_):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr(archives.FileLock, "acquire", fail)
+    with refuses(OutputError, "cannot unpack .*: no locks here"):
+        unpack(make_archive("pets.zip", files))
+
+
+def test_a_damaged_folder_that_cannot_be_removed_is_not_the_archives_fault(make_archive, files, monkeypatch, refuses):
+    path = make_archive("pets.zip", files)
+    lose(unpack(path))
+
+    def denied(place, ignore_errors=False):
+        if not ignore_errors:
+            raise FileExistsError(17, "File exists")  # which, of an entry, would be the archive's fault
+
+    monkeypatch.setattr(archives.shutil, "rmtree", denied)
+    with refuses(OutputError, "cannot unpack .*: File exists"):
+        unpack(path)
 
 
 def test_a_disk_that_is_full_is_not_the_archives_fault(make_archive, files, monkeypatch, own_cache, refuses):
