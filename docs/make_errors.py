@@ -15,9 +15,7 @@ from eyebright import errors
 
 PACKAGE = Path(eyebright.__file__).parent
 KINDS = {
-    name: kind
-    for name, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, errors.EyebrightError)
+    name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.EyebrightError)
 }
 PAGE = Path(__file__).with_name("errors.md")
 

@@ -240,7 +240,7 @@ class Contract:
         """Writes ``split.safetensors`` (every picture's digests, label and name) and ``split.json`` (for people)."""
         tensors: dict[str, Tensor] = {}
         for part in self.digests:
-            names = np.frombuffer("\0".join(self.names[part]).encode(), np.uint8)
+            names = np.frombuffer(os.fsencode("\0".join(self.names[part])), np.uint8)
             arrays: tuple[NDArray[Any], ...] = (self.digests[part], self.pixels[part], self.labels[part], names)
             rows = zip(ARRAYS, arrays, strict=True)
             tensors |= {f"{part}.{name}": torch.from_numpy(array.copy()) for name, array in rows}
@@ -264,7 +264,8 @@ class Contract:
                 {part: tensors[f"{part}.{name}"].numpy() for part in parts} for name in ARRAYS
             )
             names = {
-                part: tuple(text.tobytes().decode().split("\0"))[: len(labels[part])] for part, text in texts.items()
+                part: tuple(os.fsdecode(text.tobytes()).split("\0"))[: len(labels[part])]
+                for part, text in texts.items()
             }
             contract = cls(tuple(header["classes"]), digests, pixels, labels, names, str(header["source"]))
             root = contract.root

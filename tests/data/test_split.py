@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 
@@ -436,6 +437,18 @@ def test_changed_gone_and_new_files_are_named(picture_folder, noise, encode):
         "1 pictures of the train part are new (for example train/cats/x.png)",
         "1 pictures of the test part have changed (for example test/dogs/1.png)",
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_names_that_are_no_text_are_kept(picture_folder, tmp_path):
+    from eyebright.data.sources import load_data
+
+    folder = picture_folder({"cats": 9, "dogs": 9})
+    (folder / "cats" / "4.png").rename(folder / "cats" / os.fsdecode(b"4\xff.png"))
+    contract = make_contract(load_data(folder))
+    contract.save(tmp_path)
+    assert Contract.load(tmp_path).names == contract.names
+    assert any(os.fsencode(name).endswith(b"\xff.png") for names in contract.names.values() for name in names)
 
 
 def test_a_folder_that_was_moved_has_no_changes(picture_folder):
