@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eyebright.errors import ModelError
 from eyebright.layers.network import DropoutRate
@@ -118,6 +118,40 @@ def _pass_on(layer: nn.Conv2d) -> None:
             if within < layer.weight.shape[1]:
                 layer.weight[channel].zero_()
                 layer.weight[channel, within, height // 2, width // 2] = 1.0
+
+
+class Convolution(nn.Module):
+    """A convolution with its normalisation and nonlinearity, under the names ``conv`` and ``bn``.
+
+    Args:
+        in_channels, channels: that come in and go out.
+        kernel: height and width, or both in one number.
+        style: which normalisation and nonlinearity.
+        stride: by which the map shrinks.
+        padded: whether zeros are added all round, so that with stride 1 the map keeps its size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int | tuple[int, int],
+        style: Style,
+        stride: int = 1,
+        padded: bool = True,
+    ):
+        super().__init__()
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (sides[0] // 2, sides[1] // 2) if padded else (0, 0)
+        self.conv = nn.Conv2d(in_channels, channels, sides, stride, padding, bias=style.bias)
+        self.bn = style.norm(channels, eps=1e-3)
+        self.activation = style.activation()
+        self.norm_first = style.normalise == "before"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` → `[N, channels, H / stride, W / stride]`."""
+        x = self.conv(x)
+        return cast(Tensor, self.activation(self.bn(x)) if self.norm_first else self.bn(self.activation(x)))
 
 
 STYLE = Style()  # batch normalisation before a ReLU

@@ -19,6 +19,7 @@ from eyebright.models import googlenet
 from eyebright.models.alexnet import AlexNet, AlexNet2012
 from eyebright.models.cnn import cnn_cifar, cnn_mnist, cnn_recitation
 from eyebright.models.googlenet import GoogLeNet
+from eyebright.models.inception_v3 import InceptionV3
 from eyebright.models.lenet import lenet5
 from eyebright.models.resnet import SHAPES, ResNet, Shape
 from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
@@ -108,6 +109,7 @@ _ONE_TOWER = "Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural
 _ALEXNET = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _ZFNET = "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014"
 _GOOGLENET = "Szegedy et al.: Going Deeper with Convolutions, arXiv 1409.4842"
+_V3 = "Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture, arXiv 1512.00567"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
 _VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
@@ -149,6 +151,9 @@ _ENTRIES = (
     Entry(
         "googlenet_2014", partial(GoogLeNet, googlenet.PAPER, style=WITHOUT_NORM),
         "Nine inception modules, as in the paper: biases, 5×5, local response normalisation.", 2014, _GOOGLENET,
+    ),
+    Entry(
+        "inception_v3", InceptionV3, "Inception with large convolutions taken apart, for 299×299 pictures.", 2015, _V3,
     ),
     *(Entry(name, partial(ResNet, shape), _about(name, shape), 2015, _RESNET) for name, shape in SHAPES.items()),
     Entry(

@@ -20,7 +20,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Style
+from eyebright.layers.blocks import STYLE, Convolution, Style
 from eyebright.layers.network import DropoutRate, Network
 from eyebright.layers.norm import LocalResponseNorm
 
@@ -55,22 +55,6 @@ class Form:
 
 
 PAPER, LIBRARY = Form(5, True, 3, smallest_input=31), Form(3, False, 2, smallest_input=15)
-
-
-class Convolution(nn.Module):
-    """A convolution with its normalisation and nonlinearity."""
-
-    def __init__(self, in_channels: int, channels: int, kernel: int, style: Style, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=style.bias)
-        self.bn = style.norm(channels, eps=1e-3)
-        self.activation = style.activation()
-        self.norm_first = style.normalise == "before"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` → `[N, channels, H / stride, W / stride]`."""
-        x = self.conv(x)
-        return cast(Tensor, self.activation(self.bn(x)) if self.norm_first else self.bn(self.activation(x)))
 
 
 class Inception(nn.Module):

@@ -209,6 +209,7 @@ OWN_OPTIONS = {
     "resnet50": {"preactivation": {"preactivation": True}},
     **{name: {"dropout": {"dropout": 0.1}} for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11", "googlenet")},
 }
+TWINS = ("resnet50",)  # of a class that another name stands for
 STYLED = [
     (name, case, options)
     for name in (
@@ -217,12 +218,12 @@ STYLED = [
         "zfnet",
         "vgg11",
         "googlenet",
-        "googlenet_2014",
+        "inception_v3",
         "resnet18",
         "resnet50",
         "plain18",
     )
-    for case, options in (STYLES | OWN_OPTIONS.get(name, {})).items()
+    for case, options in ((STYLES if name not in TWINS else {}) | OWN_OPTIONS.get(name, {})).items()
 ]
 
 
