@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import eyebright
 from eyebright import errors
@@ -18,6 +19,15 @@ KINDS = {
     name: kind for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.EyebrightError)
 }
 PAGE = Path(__file__).with_name("errors.md")
+Place = tuple[str, int, int]
+
+
+class Maker(NamedTuple):
+    """A `return` of a function that makes an error for others to raise."""
+
+    function: ast.FunctionDef
+    call: ast.Call
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Message:
         kind: name of its class.
         problem, expected, remedy: its three parts; what differs from case to case stands in ‹›.
         module: path of the file, below the package.
-        lines: first and last line of the statement.
+        places: (file, first line, last line) of the statement that raises it, and of that which makes it elsewhere.
     """
 
     kind: str
@@ -36,51 +46,61 @@ class Message:
     expected: str
     remedy: str
     module: str
-    lines: tuple[int, int]
+    places: tuple[Place, ...]
 
 
 def read_messages() -> list[Message]:
     """All messages of the package, in the order of its files."""
     files = sorted(PACKAGE.rglob("*.py"))
-    trees = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in files}
-    makers = {name: maker for tree in trees.values() for name, maker in _find_makers(tree)}
-    return [message for module, tree in trees.items() for message in _find_messages(module, tree, makers)]
+    trees = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    makers = {module: _find_makers(module, tree) for module, tree in trees.items()}
+    anywhere = {name: found for of_module in makers.values() for name, found in of_module.items()}
+    return [
+        message for module, tree in trees.items() for message in _find_messages(module, tree, anywhere | makers[module])
+    ]
 
 
-def _find_makers(tree: ast.Module) -> Iterator[tuple[str, tuple[ast.FunctionDef, ast.Call]]]:
-    """Functions that return an error for others to raise."""
+def _find_makers(module: str, tree: ast.Module) -> dict[str, list[Maker]]:
+    """The functions that return errors, by name: one maker for each of their returns."""
+    makers: dict[str, list[Maker]] = {}
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and _name(node.value) in KINDS:
-                    yield function.name, (function, node.value)
+                    makers.setdefault(function.name, []).append(Maker(function, node.value, _place(module, node)))
+    return makers
 
 
-def _find_messages(
-    module: str, tree: ast.Module, makers: dict[str, tuple[ast.FunctionDef, ast.Call]]
-) -> Iterator[Message]:
+def _find_messages(module: str, tree: ast.Module, makers: dict[str, list[Maker]]) -> Iterator[Message]:
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
             continue
-        call = node.exc
-        if (name := _name(call)) in makers:
-            call = _filled(*makers[name], call)
-        if (kind := _name(call)) in KINDS:
-            parts = {keyword.arg: _text(keyword.value) for keyword in call.keywords}
-            lines = node.lineno, node.end_lineno or node.lineno
-            yield Message(kind, _text(call.args[0]), parts["expected"], parts["remedy"], module, lines)
+        raised, place = node.exc, _place(module, node)
+        if _name(raised) in KINDS:
+            yield _message(raised, module, place)
+        for maker in makers.get(_name(raised), ()):
+            yield _message(_filled(maker, raised), module, place, maker.place)
 
 
-def _filled(maker: ast.FunctionDef, made: ast.Call, call: ast.Call) -> ast.Call:
+def _message(call: ast.Call, module: str, *places: Place) -> Message:
+    parts = {keyword.arg: _text(keyword.value) for keyword in call.keywords}
+    return Message(_name(call), _text(call.args[0]), parts["expected"], parts["remedy"], module, places)
+
+
+def _place(module: str, node: ast.stmt) -> Place:
+    return module, node.lineno, node.end_lineno or node.lineno
+
+
+def _filled(maker: Maker, call: ast.Call) -> ast.Call:
     """The error that a function makes, with the arguments of one call in the places of its parameters."""
-    names = [argument.arg for argument in maker.args.args if argument.arg != "self"]
+    names = [argument.arg for argument in maker.function.args.args if argument.arg != "self"]
     given = dict(zip(names, call.args, strict=False)) | {key.arg: key.value for key in call.keywords if key.arg}
 
     class Fill(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.AST:
             return copy.deepcopy(given.get(node.id, node))
 
-    filled: ast.Call = Fill().visit(copy.deepcopy(made))
+    filled: ast.Call = Fill().visit(copy.deepcopy(maker.call))
     return filled
 
 
@@ -97,7 +117,7 @@ def _text(node: ast.AST) -> str:
             return "".join(map(_text, values))
         case ast.FormattedValue(value=value):
             return _text(value)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
+        case ast.BinOp(left=left, op=ast.Add(), right=right) if any(map(_is_text, ast.walk(node))):
             return _text(left) + _text(right)
         case ast.IfExp(body=body, orelse=ast.Constant(value="")):
             return f"[{_text(body)}]"
@@ -107,6 +127,10 @@ def _text(node: ast.AST) -> str:
             return " / ".join(dict.fromkeys(map(_text, values)))
         case ast.Call() if _name(node) == "did_you_mean":
             return "did you mean ‹name›?"
+        case ast.Call(func=ast.Name(id="str"), args=[value]):
+            return _text(value)
+        case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=key), *_]):
+            return f"‹{key}›"
         case ast.Call(func=ast.Attribute(attr="join", value=ast.Constant(value=between)), args=[parts]):
             return f"{_text(parts)}{between}…"
     words = [
@@ -118,9 +142,14 @@ def _text(node: ast.AST) -> str:
     return f"‹{(meaningful or words or ['…'])[0].strip('_').replace('_', ' ')}›"
 
 
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 PLAIN = {  # words that say how a value is shown, not what it is
     "str", "list", "sorted", "len", "repr", "type", "self", "map", "Path", "join", "min", "max", "int",
-    "splitlines", "strerror", "args", "items", "dict", "tuple", "__name__", "first_line", "_first_line", "cwd",
+    "splitlines", "strerror", "args", "items", "dict", "tuple", "__name__", "first_line", "_first_line", "_first",
+    "cwd", "replace", "lower",
 }  # fmt: skip
 
 
@@ -152,4 +181,4 @@ def _block(message: Message) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render())
+    PAGE.write_text(render(), encoding="utf-8")

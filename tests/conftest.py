@@ -50,27 +50,30 @@ def unmet_messages():
     """The messages that no test of this session has met."""
     from make_errors import read_messages
 
-    return [
-        message
-        for message in read_messages()
-        if not any((message.module, line) in MADE for line in range(message.lines[0], message.lines[1] + 1))
-    ]
+    def is_met(module, first, last):
+        return any((module, line) in MADE for line in range(first, last + 1))
+
+    return [message for message in read_messages() if not all(is_met(*place) for place in message.places)]
+
+
+def is_whole(config):
+    """Whether all default tests were asked for: no paths, words, marks or other choice."""
+    choices = ("keyword", "collectonly", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+    everything = config.args == config.getini("testpaths") and config.option.markexpr == DEFAULT_MARKS
+    return everything and not hasattr(config, "workerinput") and not any(config.getoption(c, None) for c in choices)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session):
+def pytest_sessionfinish(session, exitstatus):
     """A whole run in which everything passed, but which met not every message, fails."""
-    config = session.config
-    whole = config.args == config.getini("testpaths") and not config.option.keyword and not config.option.collectonly
-    default = config.option.markexpr == DEFAULT_MARKS and not config.option.deselect and not session.testsfailed
-    if whole and default and session.testscollected and not hasattr(config, "workerinput") and unmet_messages():
+    if exitstatus == pytest.ExitCode.OK and is_whole(session.config) and (unmet := unmet_messages()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        config.stash[UNMET] = unmet_messages()
+        session.config.stash[UNMET] = unmet
 
 
 def pytest_terminal_summary(terminalreporter, config):
     for message in config.stash.get(UNMET, ()):
-        place = f"{message.module}:{message.lines[0]}"
+        place = ", ".join(f"{module}:{line}" for module, line, _ in message.places)
         terminalreporter.write_line(f"no test has met the message: {place}: {message.problem}", red=True)
     skipped = terminalreporter.stats.get("skipped", [])
     missing = sum(SHARED_MISSING in str(report.longrepr) for report in skipped)

@@ -230,10 +230,10 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             checker: TypeAdapter[Any] = TypeAdapter(types[option], config=ConfigDict(strict=True))
             checked[option] = checker.validate_json(json.dumps(value))
         except (TypeError, ValidationError) as error:
-            wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "Input should be plain data"
+            needed = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "Input should be plain data"
             raise ModelError(
                 f"{name} was given {option} = {value!r}",
-                expected=wrong.replace("Input should be", f"{option} to be"),
+                expected=needed.replace("Input should be", f"{option} to be"),
                 remedy=f"set it to such a value, or leave it out for {entry.options[option]!r}",
             ) from None
     if checked.get("normalisation") == "none" and "normalise" not in options:
