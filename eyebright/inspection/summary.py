@@ -248,7 +248,7 @@ def _trace(shadow: Network, size: int) -> list[_Step]:
         shapes = tuple(inputs[0].shape[1:]), tuple(output.shape[1:])
         steps.append(_Step(module, *shapes, counter.total - starts[module]))
 
-    leaves = [module for module in shadow.modules() if not list(module.children())]
+    leaves = [m for m in shadow.modules() if not list(m.children()) and not _does_nothing(m)]
     handles = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     handles += [leaf.register_forward_hook(after) for leaf in leaves]
     weight = next(shadow.parameters())
@@ -257,6 +257,10 @@ def _trace(shadow: Network, size: int) -> list[_Step]:
     for handle in handles:
         handle.remove()
     return steps
+
+
+def _does_nothing(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Identity | nn.Sequential) or (isinstance(layer, nn.Dropout) and layer.p == 0)
 
 
 def _notes(shadow: Network, size: int, steps: list[_Step], paths: dict[nn.Module, str]) -> Iterable[str]:

@@ -14,28 +14,29 @@ from eyebright.layers.network import DropoutRate
 from eyebright.layers.norm import LocalResponseNorm
 
 Normalisation = Literal["batch", "layer", "instance", "group", "local_response", "none"]
-Nonlinearity = Literal["relu", "leaky_relu", "gelu", "silu"]
+Nonlinearity = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 Initialisation = Literal["paper", "he", "xavier", "identity"]
 
 GROUPS = 32  # of group normalisation, where the channels can be shared out so (Wu and He 2018, §4)
 
 _NONLINEARITIES: dict[Nonlinearity, type[nn.Module]] = {
-    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU,
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
 }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """What a network puts after each convolution, and its first weights.
+    """What a network puts after its layers, and its first weights.
 
     Attributes:
         normalisation: ``"batch"`` (Ioffe and Szegedy 2015), ``"layer"`` (Ba et al. 2016; over channels, height and
             width), ``"instance"`` (Ulyanov et al. 2016), ``"group"`` (Wu and He 2018), ``"local_response"``
             (Krizhevsky et al. 2012) or ``"none"``. Without one that has a shift of its own, convolutions have biases.
         normalise: whether it stands ``"before"`` or ``"after"`` the nonlinearity.
-        nonlinearity: ``"relu"``, ``"leaky_relu"`` (slope 0.01), ``"gelu"`` (Hendrycks and Gimpel 2016) or ``"silu"``.
-        channel_dropout: the share of whole channels set to zero while training, after each nonlinearity (Tompson et al.
-            2015).
+        nonlinearity: ``"relu"``, ``"leaky_relu"`` (slope 0.01), ``"gelu"`` (Hendrycks and Gimpel 2016), ``"silu"`` or
+            ``"tanh"``; of convolutions and hidden dense layers.
+        channel_dropout: the share of whole channels set to zero while training, after each nonlinearity on maps
+            (Tompson et al. 2015).
         initialisation: first weights of convolutions and dense layers: ``"paper"``: what the network's own paper says;
             ``"he"`` (He et al. 2015), ``"xavier"`` (Glorot and Bengio 2010); ``"identity"``: each convolution passes as
             many channels on unchanged as it has, the rest after He.
@@ -85,9 +86,13 @@ class Style:
         return nn.Identity()
 
     def activation(self) -> nn.Module:
-        """The nonlinearity, and channel dropout after it where there is one."""
-        made = _NONLINEARITIES[self.nonlinearity]()
+        """The nonlinearity on maps, and channel dropout after it where there is one."""
+        made = self.dense_activation()
         return nn.Sequential(made, nn.Dropout2d(self.channel_dropout)) if self.channel_dropout else made
+
+    def dense_activation(self) -> nn.Module:
+        """The nonlinearity after a dense layer."""
+        return _NONLINEARITIES[self.nonlinearity]()
 
     def order(self, norm: nn.Module, activation: nn.Module) -> tuple[nn.Module, ...]:
         """Normalisation and nonlinearity, in the order in which they are applied; what does nothing is left out."""
@@ -152,6 +157,23 @@ class Convolution(nn.Module):
         """`[N, C, H, W]` → `[N, channels, H / stride, W / stride]`."""
         x = self.conv(x)
         return cast(Tensor, self.activation(self.bn(x)) if self.norm_first else self.bn(self.activation(x)))
+
+
+class Branches(nn.Module):
+    """Branches side by side on one map, whose outputs are joined along the channels in the order given.
+
+    Args:
+        branches: name → branch; all give maps of the same height and width.
+    """
+
+    def __init__(self, **branches: nn.Module):
+        super().__init__()
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` → `[N, sum of the branches' channels, …]`."""
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
 
 
 STYLE = Style()  # batch normalisation before a ReLU

@@ -110,8 +110,14 @@ class Network(nn.Module):
         layers = (layer for modules in self.stages().values() for module in modules for layer in module.modules())
         return next(layer.in_channels for layer in layers if isinstance(layer, nn.Conv2d))
 
+    def make_head(self, num_classes: int) -> nn.Module:
+        """A fresh last layer with `num_classes` outputs, with its first weights."""
+        new = nn.Linear(self.head.in_features, num_classes)
+        self.initialise(new)
+        return new
+
     def replace_head(self, num_classes: int) -> None:
-        """Puts a freshly initialised dense layer with `num_classes` outputs in the place of the last one.
+        """Puts a freshly initialised last layer with `num_classes` outputs in the place of the last one.
 
         Raises:
             ModelError: `num_classes` is less than 1.
@@ -124,8 +130,8 @@ class Network(nn.Module):
             )
         parent_name, _, child_name = self.head_name.rpartition(".")
         old = self.head
-        new = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
-        self.initialise(new)
+        with old.weight.device:
+            new = self.make_head(num_classes).to(old.weight.dtype)
         setattr(self.get_submodule(parent_name), child_name, new.train(old.training))
         self.model_options = {**self.model_options, "num_classes": num_classes}
 

@@ -59,8 +59,8 @@ class AlexNet(Network):
         self.avgpool = nn.AdaptiveAvgPool2d(6)
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
-            *(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), nn.ReLU()),
-            *(nn.Dropout(dropout), nn.Linear(4096, 4096), nn.ReLU()),
+            *(nn.Dropout(dropout), nn.Linear(256 * 6 * 6, 4096), style.dense_activation()),
+            *(nn.Dropout(dropout), nn.Linear(4096, 4096), style.dense_activation()),
             nn.Linear(4096, num_classes),
         )
         self.apply(self.initialise)
@@ -116,9 +116,9 @@ class AlexNet2012(Network):
         )  # [N, 256, 6, 6]
         self.pool = nn.AdaptiveAvgPool2d(6)
         self.fc6 = nn.Sequential(
-            nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Dropout(dropout)
+            nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), style.dense_activation(), nn.Dropout(dropout)
         )  # [N, 4096]
-        self.fc7 = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(dropout))
+        self.fc7 = nn.Sequential(nn.Linear(4096, 4096), style.dense_activation(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(4096, num_classes)
         self.apply(self.initialise)
         for layer in (self.conv2[0], self.conv4[0], self.conv5[0], self.fc6[1], self.fc7[0]):

@@ -17,10 +17,12 @@ from eyebright.layers.blocks import STYLE, WITHOUT_NORM, Style
 from eyebright.layers.network import Network
 from eyebright.models import googlenet
 from eyebright.models.alexnet import AlexNet, AlexNet2012
-from eyebright.models.cnn import cnn_cifar, cnn_mnist, cnn_recitation
+from eyebright.models.cnn import CnnCifar, CnnMnist, CnnRecitation
 from eyebright.models.googlenet import GoogLeNet
+from eyebright.models.inception_v2 import InceptionV2
 from eyebright.models.inception_v3 import InceptionV3
-from eyebright.models.lenet import lenet5
+from eyebright.models.inception_v4 import InceptionV4
+from eyebright.models.lenet import LeNet5, LeNet5Original
 from eyebright.models.resnet import SHAPES, ResNet, Shape
 from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
 from eyebright.models.vgg import COLUMNS, VGG
@@ -109,7 +111,9 @@ _ONE_TOWER = "Krizhevsky: One Weird Trick for Parallelizing Convolutional Neural
 _ALEXNET = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 _ZFNET = "Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014"
 _GOOGLENET = "Szegedy et al.: Going Deeper with Convolutions, arXiv 1409.4842"
+_V2 = "Ioffe, Szegedy: Batch Normalization: Accelerating Deep Network Training, arXiv 1502.03167"
 _V3 = "Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture, arXiv 1512.00567"
+_V4 = "Szegedy, Ioffe, Vanhoucke, Alemi: Inception-v4, Inception-ResNet and Residual Connections, arXiv 1602.07261"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
 _VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
@@ -124,7 +128,11 @@ def _about(name: str, shape: Shape) -> str:
 
 
 _ENTRIES = (
-    Entry("lenet5", lenet5, "Two convolutions and three dense layers for digits, as it is built today.", 1998, _LENET),
+    Entry("lenet5", LeNet5, "Two convolutions and three dense layers for digits, as it is built today.", 1998, _LENET),
+    Entry(
+        "lenet5_1998", LeNet5Original, "The original: pools that learn, partial connections, fixed codes for outputs.",
+        1998, _LENET,
+    ),
     Entry(
         "alexnet", AlexNet, "Five convolutions and three dense layers in one tower: what libraries call AlexNet.",
         2014, _ONE_TOWER,
@@ -152,16 +160,16 @@ _ENTRIES = (
         "googlenet_2014", partial(GoogLeNet, googlenet.PAPER, style=WITHOUT_NORM),
         "Nine inception modules, as in the paper: biases, 5×5, local response normalisation.", 2014, _GOOGLENET,
     ),
-    Entry(
-        "inception_v3", InceptionV3, "Inception with large convolutions taken apart, for 299×299 pictures.", 2015, _V3,
-    ),
+    Entry("inception_v2", InceptionV2, "GoogLeNet with batch norm, and two 3×3 in the place of each 5×5.", 2015, _V2),
+    Entry("inception_v3", InceptionV3, "Inception with large convolutions taken apart.", 2015, _V3),
+    Entry("inception_v4", InceptionV4, "Inception with a deeper stem and one module for each size of map.", 2016, _V4),
     *(Entry(name, partial(ResNet, shape), _about(name, shape), 2015, _RESNET) for name, shape in SHAPES.items()),
     Entry(
-        "cnn_cifar", cnn_cifar, "A small net with batch norm, leaky ReLU and dropout that trains in minutes on a CPU."
+        "cnn_cifar", CnnCifar, "A small net with batch norm, leaky ReLU and dropout that trains in minutes on a CPU."
     ),
-    Entry("cnn_mnist", cnn_mnist, "A small net with batch norm and dropout for digits."),
+    Entry("cnn_mnist", CnnMnist, "A small net with batch norm and dropout for digits."),
     Entry(
-        "cnn_recitation", cnn_recitation,
+        "cnn_recitation", CnnRecitation,
         "A first net of one's own: two small convolutions and a dense layer, for two classes.",
     ),
     *(

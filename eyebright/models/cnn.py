@@ -17,13 +17,17 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from eyebright.layers.blocks import STYLE, WITHOUT_NORM, Style
 from eyebright.layers.network import DropoutRate, Network
 
+LEAKY = Style(nonlinearity="leaky_relu")
 
-def _normalised(in_channels: int, channels: int, nonlinearity: nn.Module) -> tuple[nn.Module, ...]:
-    """A 3×3 convolution that keeps height and width, batch norm (it has the bias), a nonlinearity."""
-    convolution = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(channels), nonlinearity
+
+def layer(in_channels: int, channels: int, kernel: int, style: Style) -> tuple[nn.Module, ...]:
+    """A convolution, its normalisation and its nonlinearity; an odd kernel keeps height and width."""
+    padding = kernel // 2 if kernel % 2 else 0
+    convolution = nn.Conv2d(in_channels, channels, kernel, padding=padding, bias=style.bias)
+    return convolution, *style.order(style.norm(channels), style.activation())
 
 
 class CnnCifar(Network):
@@ -33,21 +37,32 @@ class CnnCifar(Network):
     smallest_input = 8
     head_name = "output"
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+    def __init__(
+        self,
+        num_classes: PositiveInt = 10,
+        in_channels: PositiveInt = 3,
+        dropout: DropoutRate = 0.1,
+        style: Style = LEAKY,
+    ):
         super().__init__()
+        self.style = style
 
         def stage(before: int, channels: int, *pool: nn.Module) -> nn.Sequential:
-            first = _normalised(before, channels, nn.LeakyReLU(0.1))
-            second = _normalised(channels, channels, nn.LeakyReLU(0.1))
-            return nn.Sequential(*first, *second, *pool, nn.Dropout(dropout))
+            convolutions = (*layer(before, channels, 3, style), *layer(channels, channels, 3, style))
+            return nn.Sequential(*convolutions, *pool, nn.Dropout(dropout))
 
         # x: [N, C, 32, 32]
-        self.stem = nn.Sequential(*_normalised(in_channels, 32, nn.LeakyReLU(0.1)), nn.MaxPool2d(2))  # [N, 32, 16, 16]
+        self.stem = nn.Sequential(*layer(in_channels, 32, 3, style), nn.MaxPool2d(2))  # [N, 32, 16, 16]
         self.stage1 = stage(32, 64, nn.MaxPool2d(2))  # [N, 64, 8, 8]
         self.stage2 = stage(64, 128, nn.MaxPool2d(2))  # [N, 128, 4, 4]
         self.stage3 = stage(128, 256)  # [N, 256, 4, 4]
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # [N, 256]
         self.output = nn.Linear(256, num_classes)
+        self.apply(self.initialise)
+
+    def initialise(self, layer: nn.Module) -> None:
+        """As torch has it, or as the style says."""
+        self.style.initialise(layer)
 
 
 class CnnMnist(Network):
@@ -57,50 +72,59 @@ class CnnMnist(Network):
     smallest_input = 8
     head_name = "output"
 
-    def __init__(self, num_classes: int, in_channels: int, dropout: float):
+    def __init__(
+        self,
+        num_classes: PositiveInt = 10,
+        in_channels: PositiveInt = 1,
+        dropout: DropoutRate = 0.2,
+        style: Style = STYLE,
+    ):
         super().__init__()
+        self.style = style
         # x: [N, C, 28, 28]
-        self.conv1 = nn.Sequential(*_normalised(in_channels, 16, nn.ReLU()), nn.MaxPool2d(2))  # [N, 16, 14, 14]
-        self.conv2 = nn.Sequential(*_normalised(16, 32, nn.ReLU()), nn.MaxPool2d(2))  # [N, 32, 7, 7]
-        self.conv3 = nn.Sequential(*_normalised(32, 64, nn.ReLU()), nn.MaxPool2d(2))  # [N, 64, 3, 3]
-        self.conv4 = nn.Sequential(*_normalised(64, 128, nn.ReLU()))  # [N, 128, 3, 3]
+        self.conv1 = nn.Sequential(*layer(in_channels, 16, 3, style), nn.MaxPool2d(2))  # [N, 16, 14, 14]
+        self.conv2 = nn.Sequential(*layer(16, 32, 3, style), nn.MaxPool2d(2))  # [N, 32, 7, 7]
+        self.conv3 = nn.Sequential(*layer(32, 64, 3, style), nn.MaxPool2d(2))  # [N, 64, 3, 3]
+        self.conv4 = nn.Sequential(*layer(64, 128, 3, style))  # [N, 128, 3, 3]
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))  # [N, 128]
         self.output = nn.Linear(128, num_classes)
+        self.apply(self.initialise)
+
+    def initialise(self, layer: nn.Module) -> None:
+        """As torch has it, or as the style says."""
+        self.style.initialise(layer)
 
 
 class CnnRecitation(Network):
-    """Two convolutions, flattened into a dense layer: pictures must have the size it was built for."""
+    """Two convolutions, flattened into a dense layer: pictures must have the size it was built for.
+
+    One output in the place of two makes it the logit of a sigmoid.
+    """
 
     default_input = smallest_input = 224
     fixed_input = True
     head_name = "output"
 
-    def __init__(self, num_classes: int, in_channels: int, input_size: int, width: int):
+    def __init__(
+        self,
+        num_classes: PositiveInt = 2,
+        in_channels: PositiveInt = 3,
+        input_size: Annotated[int, Field(ge=7)] = 224,
+        width: PositiveInt = 64,
+        dropout: DropoutRate = 0.0,
+        style: Style = WITHOUT_NORM,
+    ):
         super().__init__()
-        self.default_input = self.smallest_input = input_size
+        self.style, self.default_input, self.smallest_input = style, input_size, input_size
         side = ((input_size - 1) // 2 - 1) // 2  # of the map that is flattened
         # x: [N, C, 224, 224]
-        self.conv1 = nn.Sequential(nn.Conv2d(in_channels, 32, 2), nn.ReLU(), nn.MaxPool2d(2))  # [N, 32, 111, 111]
-        self.conv2 = nn.Sequential(nn.Conv2d(32, 32, 2), nn.ReLU(), nn.MaxPool2d(2))  # [N, 32, 55, 55]
-        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(32 * side * side, width), nn.ReLU())  # [N, width]
+        self.conv1 = nn.Sequential(*layer(in_channels, 32, 2, style), nn.MaxPool2d(2))  # [N, 32, 111, 111]
+        self.conv2 = nn.Sequential(*layer(32, 32, 2, style), nn.MaxPool2d(2))  # [N, 32, 55, 55]
+        hidden = nn.Linear(32 * side * side, width)
+        self.dense = nn.Sequential(nn.Flatten(), hidden, style.dense_activation(), nn.Dropout(dropout))  # [N, width]
         self.output = nn.Linear(width, num_classes)
+        self.apply(self.initialise)
 
-
-def cnn_cifar(num_classes: PositiveInt = 10, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.1) -> CnnCifar:
-    """The small net for CIFAR-10, with dropout at the end of each stage."""
-    return CnnCifar(num_classes, in_channels, dropout)
-
-
-def cnn_mnist(num_classes: PositiveInt = 10, in_channels: PositiveInt = 1, dropout: DropoutRate = 0.2) -> CnnMnist:
-    """The small net for MNIST, with dropout before the head."""
-    return CnnMnist(num_classes, in_channels, dropout)
-
-
-def cnn_recitation(
-    num_classes: PositiveInt = 2,
-    in_channels: PositiveInt = 3,
-    input_size: Annotated[int, Field(ge=7)] = 224,
-    width: PositiveInt = 64,
-) -> CnnRecitation:
-    """The first net for photographs of two classes; one output instead of two makes it a sigmoid's logit."""
-    return CnnRecitation(num_classes, in_channels, input_size, width)
+    def initialise(self, layer: nn.Module) -> None:
+        """As torch has it, or as the style says."""
+        self.style.initialise(layer)

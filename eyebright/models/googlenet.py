@@ -16,11 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Convolution, Style
+from eyebright.layers.blocks import STYLE, Branches, Convolution, Style
 from eyebright.layers.network import DropoutRate, Network
 from eyebright.layers.norm import LocalResponseNorm
 
@@ -57,24 +56,19 @@ class Form:
 PAPER, LIBRARY = Form(5, True, 3, smallest_input=31), Form(3, False, 2, smallest_input=15)
 
 
-class Inception(nn.Module):
+def inception(widths: tuple[int, ...], form: Form, style: Style) -> Branches:
     """Four branches side by side: 1×1; 3×3; 5×5; a pool. The 1×1 before or after the others saves computing."""
-
-    def __init__(self, widths: tuple[int, ...], form: Form, style: Style):
-        super().__init__()
-        before, one, three_reduced, three, five_reduced, five, pooled = widths
-        self.branch1 = Convolution(before, one, 1, style)
-        self.branch2 = nn.Sequential(
+    before, one, three_reduced, three, five_reduced, five, pooled = widths
+    return Branches(
+        branch1=Convolution(before, one, 1, style),
+        branch2=nn.Sequential(
             Convolution(before, three_reduced, 1, style), Convolution(three_reduced, three, 3, style)
-        )
-        self.branch3 = nn.Sequential(
+        ),
+        branch3=nn.Sequential(
             Convolution(before, five_reduced, 1, style), Convolution(five_reduced, five, form.large_kernel, style)
-        )
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), Convolution(before, pooled, 1, style))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[N, C, H, W]` → `[N, sum of the branches' widths, H, W]`."""
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        ),
+        branch4=nn.Sequential(nn.MaxPool2d(3, 1, padding=1), Convolution(before, pooled, 1, style)),
+    )
 
 
 class AuxiliaryHead(nn.Module):
@@ -86,7 +80,7 @@ class AuxiliaryHead(nn.Module):
         self.conv = Convolution(in_channels, 128, 1, style)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
-        self.relu = nn.ReLU()
+        self.relu = style.dense_activation()
         self.dropout = nn.Dropout(0.7)
         self.fc2 = nn.Linear(1024, num_classes)
 
@@ -122,13 +116,13 @@ class GoogLeNet(Network):
         self.norm2 = LocalResponseNorm() if form.response_norm else nn.Identity()
         self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)  # [N, 192, 28, 28]
         for name in ("3a", "3b"):
-            self.add_module(f"inception{name}", Inception(MODULES[name], form, style))
+            self.add_module(f"inception{name}", inception(MODULES[name], form, style))
         self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)  # [N, 480, 14, 14]
         for name in ("4a", "4b", "4c", "4d", "4e"):
-            self.add_module(f"inception{name}", Inception(MODULES[name], form, style))
+            self.add_module(f"inception{name}", inception(MODULES[name], form, style))
         self.maxpool4 = nn.MaxPool2d(form.last_pool, 2, ceil_mode=True)  # [N, 832, 7, 7]
         for name in ("5a", "5b"):
-            self.add_module(f"inception{name}", Inception(MODULES[name], form, style))
+            self.add_module(f"inception{name}", inception(MODULES[name], form, style))
         self.aux1 = AuxiliaryHead(512, num_classes, style) if auxiliary_heads else None
         self.aux2 = AuxiliaryHead(528, num_classes, style) if auxiliary_heads else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)

@@ -14,6 +14,7 @@ First weights of convolutions after He et al. 2015, fan out, as in the authors' 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -21,7 +22,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.layers.blocks import STYLE, Style
-from eyebright.layers.network import Network
+from eyebright.layers.network import DropoutRate, Network
 
 Stem = Literal["photographs", "cifar"]
 
@@ -58,40 +59,37 @@ SHAPES = {
 
 
 class Block(nn.Module):
-    """Convolutions beside a shortcut; of the shape's two forms.
+    """Convolutions beside a shortcut.
 
     Args:
-        shape: of the network.
         in_channels: that come in.
-        channels: of the 3×3 convolutions; a bottleneck gives out four times as many.
-        stride: by which the map shrinks.
+        convolutions: channels, kernel and stride of each.
+        shortcut: what the input passes through before it is added; None: nothing is added.
         preactivation: whether normalisation and nonlinearity stand before each convolution, and none after the sum.
         style: which normalisation and nonlinearity.
     """
 
-    def __init__(self, shape: Shape, in_channels: int, channels: int, stride: int, preactivation: bool, style: Style):
+    def __init__(
+        self,
+        in_channels: int,
+        convolutions: Sequence[tuple[int, int, int]],
+        shortcut: nn.Module | None,
+        preactivation: bool,
+        style: Style,
+    ):
         super().__init__()
-        out_channels = 4 * channels if shape.bottleneck else channels
-        first, second = (stride, 1) if shape.stride_first or not shape.bottleneck else (1, stride)
-        convolutions = [(in_channels, channels, 3, first), (channels, channels, 3, second)]
-        if shape.bottleneck:
-            convolutions = [
-                (in_channels, channels, 1, first), (channels, channels, 3, second), (channels, out_channels, 1, 1)
-            ]  # fmt: skip
         self.depth, self.preactivation, self.norm_first = len(convolutions), preactivation, style.normalise == "before"
-        for number, (before, after, kernel, step) in enumerate(convolutions, start=1):
-            convolution = nn.Conv2d(before, after, kernel, step, padding=kernel // 2, bias=style.bias)
+        before = in_channels
+        for number, (channels, kernel, stride) in enumerate(convolutions, start=1):
+            convolution = nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2, bias=style.bias)
             self.add_module(f"conv{number}", convolution)
-            self.add_module(f"bn{number}", style.norm(before if preactivation else after))
+            self.add_module(f"bn{number}", style.norm(before if preactivation else channels))
             self.add_module(f"relu{number}", style.activation())
-        self.downsample: nn.Sequential | None = None
-        self.shortcut = shape.shortcuts
-        if self.shortcut and (stride != 1 or in_channels != out_channels):
-            projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=style.bias)
-            self.downsample = nn.Sequential(projection, style.norm(out_channels))
+            before = channels
+        self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, in_channels, H, W]` → `[N, out_channels, H / stride, W / stride]`."""
+        """`[N, in_channels, H, W]` → `[N, channels, …]`, height and width divided by the strides."""
         y, last = x, self.depth
         for number in range(1, last + 1):
             convolution, norm, activation = (getattr(self, f"{name}{number}") for name in ("conv", "bn", "relu"))
@@ -102,17 +100,15 @@ class Block(nn.Module):
             if number < last:
                 y = self._normalised(norm, activation, y)
         if self.preactivation:
-            return y + self._passed_on(x) if self.shortcut else y
+            return self._joined(x, y)
         norm, activation = getattr(self, f"bn{last}"), getattr(self, f"relu{last}")
         if self.norm_first:
             y = norm(y)
-        if self.shortcut:
-            y = y + self._passed_on(x)
-        y = activation(y)
+        y = activation(self._joined(x, y))
         return cast(Tensor, y if self.norm_first else norm(y))
 
-    def _passed_on(self, x: Tensor) -> Tensor:
-        return x if self.downsample is None else cast(Tensor, self.downsample(x))
+    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
+        return y if self.downsample is None else y + self.downsample(x)
 
     def _normalised(self, norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
         return cast(Tensor, activation(norm(x)) if self.norm_first else norm(activation(x)))
@@ -126,17 +122,27 @@ class ResNet(Network):
     head_name = "fc"
 
     def __init__(
-        self, shape: Shape, num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3,
+        self, shape: Shape, num_classes: PositiveInt = 1000, in_channels: PositiveInt = 3, dropout: DropoutRate = 0.0,
         stem: Stem = "photographs", preactivation: bool = False, style: Style = STYLE,
     ):  # fmt: skip
         super().__init__()
         self.style = style
         wide = 4 if shape.bottleneck else 1
 
+        def block(before: int, channels: int, stride: int) -> Block:
+            shortcut: nn.Module | None = nn.Identity() if shape.shortcuts else None
+            if shape.shortcuts and (stride, before) != (1, channels * wide):
+                projection = nn.Conv2d(before, channels * wide, 1, stride, bias=style.bias)
+                shortcut = nn.Sequential(projection, style.norm(channels * wide))
+            convolutions = [(channels, 3, stride), (channels, 3, 1)]
+            if shape.bottleneck:
+                first, second = (stride, 1) if shape.stride_first else (1, stride)
+                convolutions = [(channels, 1, first), (channels, 3, second), (channels * wide, 1, 1)]
+            return Block(before, convolutions, shortcut, preactivation, style)
+
         def stage(before: int, channels: int, count: int, stride: int) -> nn.Sequential:
-            first = Block(shape, before, channels, stride, preactivation, style)
-            others = (Block(shape, channels * wide, channels, 1, preactivation, style) for _ in range(count - 1))
-            return nn.Sequential(first, *others)
+            others = (block(channels * wide, channels, 1) for _ in range(count - 1))
+            return nn.Sequential(block(before, channels, stride), *others)
 
         # x: [N, C, 224, 224]
         kernel, step = (7, 2) if stem == "photographs" else (3, 1)
@@ -151,6 +157,7 @@ class ResNet(Network):
         self.last = nn.Sequential(*style.order(style.norm(512 * wide), style.activation()) if preactivation else ())
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()  # [N, 512 · wide]
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(512 * wide, num_classes)
         self.apply(self.initialise)
 
@@ -168,6 +175,6 @@ class ResNet(Network):
             "stage2": (self.layer2,),
             "stage3": (self.layer3,),
             "stage4": (self.layer4,),
-            "pool": (self.last, self.avgpool, self.flatten),
+            "pool": (self.last, self.avgpool, self.flatten, self.dropout),
             "head": (self.fc,),
         }

@@ -61,8 +61,8 @@ class VGG(Network):
         self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.flatten = nn.Flatten()
         self.classifier = nn.Sequential(
-            *(nn.Linear(512 * 7 * 7, 4096), nn.ReLU(), nn.Dropout(dropout)),
-            *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(dropout)),
+            *(nn.Linear(512 * 7 * 7, 4096), style.dense_activation(), nn.Dropout(dropout)),
+            *(nn.Linear(4096, 4096), style.dense_activation(), nn.Dropout(dropout)),
             nn.Linear(4096, num_classes),
         )
         self.apply(self.initialise)

@@ -51,8 +51,10 @@ class ZFNet(Network):
             nn.Conv2d(384, 256, 3, padding=1), style.activation(), nn.MaxPool2d(3, 2)
         )  # [N, 256, 6, 6]
         self.pool = nn.AdaptiveAvgPool2d(6)
-        self.fc6 = nn.Sequential(nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Dropout(dropout))
-        self.fc7 = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(dropout))
+        self.fc6 = nn.Sequential(
+            nn.Flatten(), nn.Linear(256 * 6 * 6, 4096), style.dense_activation(), nn.Dropout(dropout)
+        )
+        self.fc7 = nn.Sequential(nn.Linear(4096, 4096), style.dense_activation(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(4096, num_classes)
         self.apply(self.initialise)
 

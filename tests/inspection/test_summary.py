@@ -62,7 +62,7 @@ def test_settings():
     settings = {layer.path: f"{layer.kind} {layer.settings}" for layer in summarise(on_meta("cnn_cifar")).layers}
     assert settings["stem.0"] == "Conv2d 3→32, 3×3, padding 1, no bias"
     assert settings["stem.1"] == "BatchNorm2d 32"
-    assert settings["stem.2"] == "LeakyReLU 0.1"
+    assert settings["stem.2"] == "LeakyReLU 0.01"
 
 
 def test_totals_and_largest():

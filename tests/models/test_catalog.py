@@ -40,9 +40,12 @@ def test_unknown_name():
 
 def test_unknown_option():
     with pytest.raises(ModelError) as error:
-        check_options("lenet5", {"nonlinearty": "tanh"})
-    assert error.value.problem == "lenet5 has no option 'nonlinearty'"
-    assert error.value.expected == "one of num_classes, in_channels, nonlinearity"
+        check_options("resnet20_cifar", {"nonlinearty": "tanh"})
+    assert error.value.problem == "resnet20_cifar has no option 'nonlinearty'"
+    assert (
+        error.value.expected
+    assert "dropout, span, preactivation, normalisation, normalise, nonlinearity" in error.value.expected
+    )
     assert error.value.remedy == "did you mean 'nonlinearity'?"
     with pytest.raises(ModelError, match="leave 'zzz' out"):
         check_options("lenet5", {"zzz": 1})
@@ -51,7 +54,7 @@ def test_unknown_option():
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("lenet5", {"nonlinearity": "gelu"}, "nonlinearity to be 'tanh' or 'relu'"),
+        ("lenet5", {"nonlinearity": "sine"}, "nonlinearity to be 'relu', 'leaky_relu', 'gelu', 'silu' or 'tanh'"),
         ("alexnet", {"dropout": 1.0}, "dropout to be less than 1"),
         ("alexnet", {"dropout": -0.1}, "dropout to be greater than or equal to 0"),
         ("alexnet", {"dropout": float("nan")}, "dropout to be"),
@@ -61,7 +64,7 @@ def test_unknown_option():
         ("alexnet", {"num_classes": 0}, "num_classes to be greater than 0"),
         ("alexnet", {"in_channels": torch.tensor(3)}, "in_channels to be plain data"),
         ("cnn_recitation", {"input_size": 6}, "input_size to be greater than or equal to 7"),
-        ("resnet20_cifar", {"initialisation": "Xavier"}, "initialisation to be 'he' or 'xavier'"),
+        ("resnet20_cifar", {"initialisation": "Xavier"}, "initialisation to be 'paper', 'he', 'xavier' or 'identity'"),
     ],
 )
 def test_wrong_value(name, options, expected):
@@ -86,7 +89,8 @@ def test_options_are_completed():
 def test_model_remembers_how_it_was_built():
     model = create_model("lenet5", num_classes=3, nonlinearity="relu")
     assert model.model_name == "lenet5"
-    assert model.model_options == {"num_classes": 3, "in_channels": 1, "nonlinearity": "relu"}
+    changed = {"num_classes": 3, "nonlinearity": "relu"}
+    assert model.model_options == find_entry("lenet5").options | changed
     model.replace_head(7)
     assert model.model_options["num_classes"] == 7
 

@@ -8,10 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from eyebright.errors import InputSizeError, ModelError
 from eyebright.inspection.summary import summarise
-from eyebright.models.catalog import create_model, list_models
+from eyebright.layers.norm import LocalResponseNorm
+from eyebright.models.catalog import create_model, find_entry, list_models
 
 TRUTH = json.loads(Path(__file__).with_name("truth.json").read_text())
 LARGER_TWINS = {  # of networks that differ from a smaller one in the number of blocks alone
@@ -21,7 +23,7 @@ LARGER_TWINS = {  # of networks that differ from a smaller one in the number of 
     *(f"{kind}{depth}_cifar" for kind in ("resnet", "plain") for depth in (32, 44, 56, 110)),
 }
 ONE_OF_EACH_KIND = [name for name in list_models() if name not in LARGER_TWINS]
-HEAVY = {name for name in LARGER_TWINS if "_cifar" not in name} | {"vgg11_bn", "resnet50_2015"}  # slow with weights
+HEAVY = {name for name in LARGER_TWINS if "_cifar" not in name} | {"vgg11_bn", "resnet50_2015", "inception_v4"}  # slow
 WITH_WEIGHTS = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in list_models()]
 
 
@@ -113,7 +115,13 @@ def test_rebuild(shadow):
     assert other(pictures(other)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_KIND if name not in HEAVY])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in HEAVY or name.startswith(("goog", "incep")) else name
+        for name in ONE_OF_EACH_KIND
+    ],
+)
 def test_compiles_as_one_graph(name):
     torch.compiler.reset()  # all networks share the code of `forward`, and there is a limit to how often it is traced
     with torch.device("meta"):
@@ -161,8 +169,9 @@ def test_gradient_reaches_every_parameter(model):
 
 def test_state_dict_round_trip(model):
     stored = safetensors.torch.save(model.state_dict())
-    again = create_model(model.model_name, seed=1, **model.model_options)
-    again.load_state_dict(safetensors.torch.load(stored))
+    with torch.device("meta"):
+        again = create_model(model.model_name, **model.model_options)
+    again.to_empty(device="cpu").load_state_dict(safetensors.torch.load(stored))
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
 
@@ -174,7 +183,7 @@ def test_same_seed_same_weights(model):
     assert torch.equal(before, torch.get_rng_state())
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
-    assert not torch.equal(model.head.weight, other.head.weight)
+    assert any(not torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_replace_head(model):
@@ -189,65 +198,87 @@ def test_replace_head(model):
         changed.replace_head(0)
 
 
-STYLES = {
-    "layer": {"normalisation": "layer"},
-    "instance": {"normalisation": "instance"},
-    "group": {"normalisation": "group"},
-    "local_response": {"normalisation": "local_response"},
-    "none": {"normalisation": "none"},
-    "batch after the nonlinearity": {"normalisation": "batch", "normalise": "after"},
-    "leaky_relu": {"nonlinearity": "leaky_relu"},
-    "gelu": {"nonlinearity": "gelu"},
-    "silu": {"nonlinearity": "silu"},
-    "channel_dropout": {"channel_dropout": 0.2},
-    "he": {"initialisation": "he"},
-    "xavier": {"initialisation": "xavier"},
-    "identity": {"initialisation": "identity"},
-}
+STYLES = {  # sets of options, and the layers that show them
+    "layer": ({"normalisation": "layer", "nonlinearity": "leaky_relu", "initialisation": "he"},
+              (nn.GroupNorm, nn.LeakyReLU)),
+    "instance": ({"normalisation": "instance", "nonlinearity": "gelu", "initialisation": "xavier"},
+                 (nn.InstanceNorm2d, nn.GELU)),
+    "group": ({"normalisation": "group", "nonlinearity": "silu", "initialisation": "identity"},
+              (nn.GroupNorm, nn.SiLU)),
+    "local_response": ({"normalisation": "local_response", "nonlinearity": "tanh", "channel_dropout": 0.2},
+                       (LocalResponseNorm, nn.Tanh, nn.Dropout2d)),
+    "none": ({"normalisation": "none", "dropout": 0.15}, (nn.Dropout,)),
+    "after": ({"normalisation": "batch", "normalise": "after", "nonlinearity": "relu"}, (nn.BatchNorm2d, nn.ReLU)),
+}  # fmt: skip
 OWN_OPTIONS = {
-    "resnet18": {"preactivation": {"preactivation": True}, "stem": {"stem": "cifar"}},
-    "resnet50": {"preactivation": {"preactivation": True}},
-    **{name: {"dropout": {"dropout": 0.1}} for name in ("alexnet", "alexnet_2012", "zfnet", "vgg11", "googlenet")},
+    "resnet18": {"preactivation": True, "stem": "cifar"},
+    "resnet50": {"preactivation": True},
+    "resnet20_cifar": {"preactivation": True, "span": 1},
+    "lenet5": {"input_size": 40},
+    "cnn_recitation": {"input_size": 40, "width": 9},
+    "googlenet": {"auxiliary_heads": True},
+    "inception_v3": {"auxiliary_heads": True},
 }
-TWINS = ("resnet50",)  # of a class that another name stands for
-STYLED = [
-    (name, case, options)
-    for name in (
-        "alexnet",
-        "alexnet_2012",
-        "zfnet",
-        "vgg11",
-        "googlenet",
-        "inception_v3",
-        "resnet18",
-        "resnet50",
-        "plain18",
-    )
-    for case, options in ((STYLES if name not in TWINS else {}) | OWN_OPTIONS.get(name, {})).items()
+FAMILIES = (  # one network of each class that has a style
+    *("lenet5", "alexnet", "alexnet_2012", "zfnet", "vgg11", "googlenet", "inception_v2", "inception_v3"),
+    *("inception_v4", "resnet18", "plain18", "resnet20_cifar", "cnn_cifar", "cnn_mnist", "cnn_recitation"),
+)
+STYLED = [(name, *case) for name in FAMILIES for case in STYLES.values()] + [
+    (name, options, ()) for name, options in OWN_OPTIONS.items()
 ]
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh)
 
 
-@pytest.mark.parametrize(("name", "case", "options"), STYLED, ids=[f"{name}-{case}" for name, case, _ in STYLED])
-def test_every_option_is_built_and_trained(name, case, options):
+@pytest.mark.parametrize(
+    ("name", "options", "layers"), STYLED, ids=[f"{name}-{'-'.join(map(str, o.values()))}" for name, o, _ in STYLED]
+)
+def test_every_option_is_built_and_trained(name, options, layers):
     """On pictures whose last maps have more than one pixel: instance norm needs two."""
     with torch.device("meta"):
-        plain = create_model(name)
-        if all(plain.model_options[key] == value for key, value in options.items()):
-            options = {"normalisation": "batch", "normalise": "before"}  # what it lacks
         model = create_model(name, num_classes=3, **options)
-    placed = {"normalise": "before"} if case == "none" else {}
-    assert model.model_options == plain.model_options | placed | options | {"num_classes": 3}
-    if case not in ("he", "xavier", "identity"):
-        assert str(model) != str(plain), "the option changes nothing"
-    x = pictures(model, 131)
-    assert list(model.forward_stages(x).values())[-1].shape == model(x).shape == (2, 3)
+    placed = {"normalise": "before"} if options.get("normalisation") == "none" else {}
+    assert model.model_options == find_entry(name).options | placed | options | {"num_classes": 3}
+    kinds = {type(layer) for layer in model.modules()}
+    assert set(layers) <= kinds
+    if "normalisation" in options:
+        assert not {*NORMS} - {*layers} & kinds
+    if "nonlinearity" in options:
+        assert not {*ACTIVATIONS} - {*layers} & kinds
+    if "dropout" in options:
+        assert 0.15 in {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)}
+    x = pictures(model, model.default_input if model.fixed_input else 131)
+    assert list(model.forward_stages(x).values())[-1].shape == (2, 3)
     model.train()
-    model(x).sum().backward()
+    logits, auxiliary = model.forward_training(x)
+    (logits.sum() + sum(answers.sum() for answers in auxiliary)).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     held = [p for modules in model.stages().values() for module in modules for p in module.parameters()]
+    held += [p for head in model.auxiliary_heads().values() for p in head.parameters()]
     assert set(held) == set(model.parameters())
     with torch.device("meta"):
         assert str(create_model(name, **json.loads(json.dumps(model.model_options)))) == str(model)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("initialisation", ["he", "xavier", "identity"])
+def test_first_weights_are_those_asked_for(name, initialisation):
+    """The spread of a layer's weights: √(2 / fan in) after He, √(2 / (fan in + fan out)) after Glorot."""
+    if name in HEAVY | {"vgg11", "alexnet", "alexnet_2012", "zfnet", "inception_v3"} and initialisation != "identity":
+        pytest.skip("seconds each; their way is that of the others")
+    model = create_model(name, num_classes=40, seed=0, initialisation=initialisation)
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1]
+    layer = max(convolutions, key=lambda layer: layer.weight.numel())
+    out, fan_in, size = layer.out_channels, layer.weight[0].numel(), layer.kernel_size[0] * layer.kernel_size[1]
+    if initialisation == "identity":
+        x = torch.randn(1, layer.in_channels, 9, 9)
+        shared = min(out, layer.in_channels)
+        same = F.conv2d(x, layer.weight, padding=tuple(side // 2 for side in layer.kernel_size))
+        assert torch.equal(same[:, :shared, :9, :9], x[:, :shared])
+    else:
+        spread = (2 / fan_in if initialisation == "he" else 2 / (fan_in + out * size)) ** 0.5
+        assert layer.weight.std().item() == pytest.approx(spread, rel=0.05)
+        assert not any(layer.bias.any() for layer in convolutions if layer.bias is not None)
 
 
 @pytest.mark.slow

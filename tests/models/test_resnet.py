@@ -92,13 +92,12 @@ def test_plain_networks_lack_the_projections_alone():
         assert not plain.state_dict().keys() - residual.state_dict().keys()
 
 
-def block(shape="resnet18", preactivation=False, stride=1, channels=16, **style):
-    return Block(SHAPES[shape], 64, channels, stride, preactivation, Style(**style))
+BASIC = ((64, 3, 1), (64, 3, 1))
 
 
-@pytest.mark.parametrize(("shape", "channels"), [("resnet18", 64), ("resnet50", 16), ("resnet50_2015", 16)])
-def test_a_block_with_zero_weights_is_the_identity(shape, channels):
-    made = block(shape, channels=channels)
+@pytest.mark.parametrize("convolutions", [BASIC, ((16, 1, 1), (16, 3, 1), (64, 1, 1))])
+def test_a_block_with_zero_weights_is_the_identity(convolutions):
+    made = Block(64, convolutions, nn.Identity(), False, Style())
     for name, layer in made.named_modules():
         if name.startswith("conv"):
             nn.init.zeros_(layer.weight)
@@ -108,7 +107,7 @@ def test_a_block_with_zero_weights_is_the_identity(shape, channels):
 
 
 def test_a_preactivated_block_with_zero_weights_is_the_identity_for_all_values():
-    made = block(channels=64, preactivation=True)
+    made = Block(64, BASIC, nn.Identity(), True, Style())
     nn.init.zeros_(made.conv2.weight)
     x = torch.randn(2, 64, 8, 8)
     assert torch.equal(made(x), x)
@@ -117,8 +116,8 @@ def test_a_preactivated_block_with_zero_weights_is_the_identity_for_all_values()
 
 
 def test_a_preactivated_block_is_norm_relu_convolution_twice():
-    made = Block(SHAPES["resnet18"], 8, 16, 2, True, Style()).double().eval()
-    x = torch.randn(2, 8, 9, 9, dtype=torch.float64)
+    made = create_model("resnet18", preactivation=True).layer2[0].double().eval()
+    x = torch.randn(2, 64, 9, 9, dtype=torch.float64)
     y = F.conv2d(F.relu(x / (1 + 1e-5) ** 0.5), made.conv1.weight, stride=2, padding=1)
     y = F.conv2d(F.relu(y / (1 + 1e-5) ** 0.5), made.conv2.weight, padding=1)
     shortcut = F.conv2d(x, made.downsample[0].weight, stride=2) / (1 + 1e-5) ** 0.5
@@ -126,7 +125,7 @@ def test_a_preactivated_block_is_norm_relu_convolution_twice():
 
 
 def test_norm_after_the_nonlinearity():
-    made = Block(SHAPES["plain18"], 8, 8, 1, False, Style(normalise="after")).double().eval()
+    made = Block(8, ((8, 3, 1), (8, 3, 1)), None, False, Style(normalise="after")).double().eval()
     with torch.no_grad():
         made.bn1.bias.fill_(-3)
         made.bn2.bias.fill_(-5)

@@ -2,14 +2,15 @@ import pytest
 import torch
 from torch import nn
 
+from eyebright.errors import ModelError
 from eyebright.models.catalog import create_model
-from eyebright.models.resnet_cifar import BasicBlock, ZeroPaddingShortcut
+from eyebright.models.resnet_cifar import ZeroPaddingShortcut
 
 DEPTHS = [20, 32, 44, 56, 110]
 
 
 def test_block_with_zero_weights_is_the_identity():
-    block = BasicBlock(16, 16, stride=1, shortcut=True)
+    block = create_model("resnet20_cifar").layer1[0]
     nn.init.zeros_(block.conv1.weight)
     nn.init.zeros_(block.conv2.weight)
     x = torch.rand(2, 16, 8, 8)  # not negative, as what a block gets from the ReLU before it
@@ -18,9 +19,23 @@ def test_block_with_zero_weights_is_the_identity():
 
 
 def test_plain_block_with_zero_weights_is_zero():
-    block = BasicBlock(16, 16, stride=1, shortcut=False)
+    block = create_model("plain20_cifar").layer1[0]
     nn.init.zeros_(block.conv2.weight)
     assert not block(torch.rand(2, 16, 8, 8)).any()
+
+
+@pytest.mark.parametrize("span", [1, 2, 3])
+def test_a_shortcut_spans_as_many_layers_as_it_is_told(span):
+    with torch.device("meta"):
+        model = create_model("resnet20_cifar", span=span)
+    assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [6 // span] * 3
+    assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.modules()) == 20
+    assert sum(p.numel() for p in model.parameters()) == 269_722
+
+
+def test_a_span_that_leaves_layers_over_is_refused(refuses):
+    with refuses(ModelError, "shortcuts that span 3 layers, in stages of 10"):
+        create_model("resnet32_cifar", span=3)
 
 
 def test_zero_padding_shortcut():
