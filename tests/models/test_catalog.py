@@ -42,10 +42,7 @@ def test_unknown_option():
     with pytest.raises(ModelError) as error:
         check_options("resnet20_cifar", {"nonlinearty": "tanh"})
     assert error.value.problem == "resnet20_cifar has no option 'nonlinearty'"
-    assert (
-        error.value.expected
     assert "dropout, span, preactivation, normalisation, normalise, nonlinearity" in error.value.expected
-    )
     assert error.value.remedy == "did you mean 'nonlinearity'?"
     with pytest.raises(ModelError, match="leave 'zzz' out"):
         check_options("lenet5", {"zzz": 1})
