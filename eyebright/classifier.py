@@ -145,13 +145,34 @@ class Classifier:
         count = len(inputs)
         missing = -count % ROWS
         filled = torch.cat([inputs, inputs[-1:].expand(missing, -1, -1, -1)]) if missing else inputs
-        filled = filled.to(self.plan.device)
-        if self.plan.memory_layout == "channels_last":
-            filled = filled.contiguous(memory_format=torch.channels_last)
+        filled = self._place(filled)
         pieces = torch.split(filled, ROWS) if self.plan.device == "cpu" else (filled,)
         with self.plan.arithmetic():
             logits = torch.cat([self.model(piece) for piece in pieces])
         return two_logits(logits[:count].float()).cpu()
+
+    @torch.inference_mode()
+    def dense_logits(self, inputs: Tensor) -> Tensor:
+        """Logits of prepared pictures of any size, averaged over all places; see `Network.score_map`.
+
+        Args:
+            inputs: float32 `[N, C, H, W]`, normalised.
+
+        Returns:
+            float32 `[N, K]` on the CPU. A network with a single output z counts as two with logits 0 and z.
+
+        Raises:
+            InputSizeError: the pictures are smaller than the network was built for.
+        """
+        self.model.eval()
+        with self.plan.arithmetic():
+            maps = self.model.score_map(self._place(inputs))
+        return two_logits(maps.float().mean((2, 3))).cpu()
+
+    def _place(self, inputs: Tensor) -> Tensor:
+        placed = inputs.to(self.plan.device)
+        channels_last = self.plan.memory_layout == "channels_last"
+        return placed.contiguous(memory_format=torch.channels_last) if channels_last else placed
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: the weights under ``model.``, everything else as JSON in its header.

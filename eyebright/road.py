@@ -22,7 +22,8 @@ from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, DataWarning, EyebrightError, RecipeError, RunError, StoredFileError
-from eyebright.evaluation.evaluate import Evaluation, evaluate
+from eyebright.evaluation.evaluate import CENTRE, Evaluation, evaluate
+from eyebright.evaluation.views import Views
 from eyebright.inspection.report import write_report
 from eyebright.training.estimate import Estimate, in_words
 from eyebright.training.fit import Fit
@@ -146,6 +147,7 @@ def evaluate_source(
     part: str = "test",
     root: str | Path | None = None,
     device: str = "auto",
+    views: Views = CENTRE,
 ) -> Evaluation:
     """Evaluates a run or a classifier file on a part of a source.
 
@@ -155,6 +157,7 @@ def evaluate_source(
         part: ``"train"``, ``"val"`` or ``"test"``. A source of one part that is not the run's own is taken whole.
         root: where published sets are.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        views: how each picture is shown; see `evaluation.views`.
 
     Raises:
         DataError: the source lacks the part, or has classes that the classifier does not know.
@@ -167,14 +170,15 @@ def evaluate_source(
                 expected="--data SOURCE; only a run knows the data that it was trained on",
                 remedy="add --data and a name, folder or archive",
             )
-        return evaluate(Classifier.load(path, device=device), _find_part(load_parts(data, root=root), part, str(data)))
+        pictures = _find_part(load_parts(data, root=root), part, str(data))
+        return _evaluate(Classifier.load(path, device=device), pictures, views)
     run = Run.open(path)
     classifier = run.classifier(device)
     own = run.recipe.data
     if data is not None and str(data) != own.source:
         pictures = _find_part(load_parts(data, root=root), part, str(data))
         _warn_of_trained(run, pictures, str(data))
-        return evaluate(classifier, pictures)
+        return _evaluate(classifier, pictures, views)
     splits = _load(run.recipe, root)
     pictures = _find_part(splits.parts(), part, own.source)
     changes = run.contract.changes(make_contract(splits))
@@ -186,13 +190,19 @@ def evaluate_source(
             stacklevel=2,
         )
     if part != "test":
-        return evaluate(classifier, pictures)
+        return _evaluate(classifier, pictures, views)
     with run.locked():
         run.open_test("evaluate")
-        evaluation = evaluate(classifier, pictures)
-        if not changes:
+        evaluation = _evaluate(classifier, pictures, views)
+        if not changes and views == CENTRE:
             run.write_evaluation(evaluation.as_dict())
     return evaluation
+
+
+def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> Evaluation:
+    with Display(Console(stderr=True)) as screen:
+        screen.count("evaluating", len(pictures))
+        return evaluate(classifier, pictures, views=views, on_batch=screen.reach)
 
 
 def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:

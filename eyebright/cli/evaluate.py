@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Json, Root, make_console, print_json
+from eyebright.cli.options import Device, Json, Root, Scales, Views, make_console, print_json
 
 
 def command(
@@ -16,14 +16,18 @@ def command(
         str | None, typer.Option(help="SOURCE (default: the data that the run was trained on).", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
+    views: Views = "centre",
+    scales: Scales = None,
     root: Root = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Measure how good a classifier is: accuracy with its interval, loss, confusion, each class."""
     from eyebright import road
+    from eyebright.evaluation.views import find_views
 
-    evaluation = road.evaluate_source(classifier, data=data, part=split, root=root, device=device)
+    shown = find_views(views, tuple(scales or ()))
+    evaluation = road.evaluate_source(classifier, data=data, part=split, root=root, device=device, views=shown)
     if json:
         print_json(evaluation.as_dict())
         return

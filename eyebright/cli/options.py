@@ -20,6 +20,15 @@ Root = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Views = Annotated[
+    str, typer.Option(help="How each picture is shown: centre, 5-crops, 10-crops, dense, alexnet or vgg.")
+]
+Scales = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--scale", min=1, help="Shorter side, in pixels, to show pictures at; several are averaged.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Device, make_console, print_json
+from eyebright.cli.options import Device, Scales, make_console, print_json
+from eyebright.cli.options import Views as ViewsOption
 
 if TYPE_CHECKING:
     from eyebright.classifier import Classifier, Prediction
+    from eyebright.evaluation.views import Views
 
 
 CHUNK = 64  # pictures between two moves of the bar
@@ -33,18 +35,22 @@ def command(
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 5,
     form: Annotated[Form, typer.Option("--format", help="How to print the answers.")] = Form.TABLE,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    views: ViewsOption = "centre",
+    scales: Scales = None,
     device: Device = "auto",
 ) -> None:
     """Classify pictures: files, folders (with or without class folders) and archives."""
     from eyebright.classifier import Classifier
     from eyebright.data.sources import gather_pictures
+    from eyebright.evaluation.views import find_views
     from eyebright.training.run import Run
 
+    shown = find_views(views, tuple(scales or ()))
     paths = gather_pictures(pictures)
     loaded = (
         Run.open(classifier).classifier(device) if classifier.is_dir() else Classifier.load(classifier, device=device)
     )
-    predictions = _predict(loaded, paths)
+    predictions = _predict(loaded, paths, shown)
     if json or form is Form.JSON:
         print_json(
             [
@@ -61,13 +67,27 @@ def command(
         _print_table(predictions, top)
 
 
-def _predict(classifier: Classifier, paths: list[Path]) -> list[Prediction]:
+def _predict(classifier: Classifier, paths: list[Path], views: Views) -> list[Prediction]:
     from rich.console import Console
     from rich.progress import track
 
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    shown = track(chunks, "classifying", console=Console(stderr=True), transient=True, disable=len(chunks) == 1)
-    return [prediction for chunk in shown for prediction in classifier.predict(chunk)]
+    bar = track(chunks, "classifying", console=Console(stderr=True), transient=True, disable=len(chunks) == 1)
+    return [prediction for chunk in bar for prediction in _predict_chunk(classifier, chunk, views)]
+
+
+def _predict_chunk(classifier: Classifier, paths: list[Path], views: Views) -> list[Prediction]:
+    import numpy as np
+
+    from eyebright.classifier import Prediction
+    from eyebright.data.images import ImageFiles
+    from eyebright.evaluation.views import VIEWS, view_probabilities
+
+    if views == VIEWS["centre"]:
+        return classifier.predict(paths)
+    files = ImageFiles(tuple(paths), np.zeros(len(paths), dtype=np.int64), classifier.classes)
+    rows = view_probabilities(classifier, files, views).tolist()
+    return [Prediction(str(path), classifier.classes, tuple(row)) for path, row in zip(paths, rows, strict=True)]
 
 
 def _print_csv(predictions: list[Prediction], top: int) -> None:

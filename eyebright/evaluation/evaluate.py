@@ -17,9 +17,11 @@ from eyebright.classifier import ROWS, Classifier, probabilities
 from eyebright.data.batches import Loader
 from eyebright.data.images import Labels, Pictures
 from eyebright.errors import DataError, DataWarning
+from eyebright.evaluation.views import VIEWS, Views, view_probabilities
 
 BATCH_SIZE = 16 * ROWS
 CALIBRATION_BINS = 15
+CENTRE = VIEWS["centre"]
 
 Logits = NDArray[np.float32]
 
@@ -177,6 +179,7 @@ def evaluate(
     classifier: Classifier,
     pictures: Pictures,
     *,
+    views: Views = CENTRE,
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], object] | None = None,
 ) -> Evaluation:
@@ -187,6 +190,8 @@ def evaluate(
     Args:
         classifier: what is asked.
         pictures: what it is asked about.
+        views: how each picture is shown: its centre, several crops, or densely. Of several views the probabilities are
+            averaged; the logits are then their logarithms.
         batch_size: pictures at a time; the answers do not depend on it.
         on_batch: called with the number of pictures done, for a progress bar.
 
@@ -195,11 +200,12 @@ def evaluate(
         PictureError: a picture cannot be decoded.
     """
     labels = match_labels(pictures, classifier.classes)
-    return Evaluation(
-        compute_logits(classifier, pictures, batch_size=batch_size, on_batch=on_batch),
-        labels,
-        classifier.classes,
-    )
+    if views == CENTRE:
+        logits = compute_logits(classifier, pictures, batch_size=batch_size, on_batch=on_batch)
+    else:
+        shares = view_probabilities(classifier, pictures, views, on_batch=on_batch)
+        logits = np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
+    return Evaluation(logits, labels, classifier.classes)
 
 
 def compute_logits(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, cast
 
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -75,6 +78,43 @@ class Network(nn.Module):
         self.check_input_size(*x.shape[-2:])
         for modules in self.stages().values():  # as forward_stages, but no stage's output is kept in memory
             for module in modules:
+                x = module(x)
+        return x
+
+    def score_map(self, x: Tensor) -> Tensor:
+        """Logits at every place of larger pictures, by the same weights applied as convolutions alone.
+
+        Pools to a fixed size and flattening are left out, and each dense layer becomes a convolution over as many
+        places as it was built for. With global average pooling, the mean over all places is what `forward` gives.
+
+        Args:
+            x: pictures, float `[N, C, H, W]`, normalised as the network expects; the network is in evaluation mode.
+
+        Returns:
+            `[N, num_classes, h, w]`.
+
+        Raises:
+            InputSizeError: the pictures are smaller than the network was built for.
+
+        Source:
+            Sermanet et al.: OverFeat, arXiv 1312.6229, §3.5; Simonyan, Zisserman, arXiv 1409.1556, §3.2.
+        """
+        height, width = x.shape[-2:]
+        if not self.fixed_input:
+            self.check_input_size(height, width)
+        for module in _in_a_row(module for modules in self.stages().values() for module in modules):
+            if isinstance(module, nn.Linear):
+                side = math.isqrt(module.in_features // x.shape[1])
+                if min(x.shape[2:]) < side:
+                    raise InputSizeError(
+                        f"{self._name} was to be applied densely to pictures of {height}×{width} pixels",
+                        expected=f"pictures whose last map is at least {side}×{side}, as its dense layers need",
+                        remedy=f"scale them up: it was designed for {self.default_input}×{self.default_input}",
+                    )
+                x = F.conv2d(x, module.weight.view(len(module.weight), -1, side, side), module.bias)
+            elif module is self.head:
+                x = module(x.movedim(1, -1)).movedim(-1, 1)
+            elif not isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten):
                 x = module(x)
         return x
 
@@ -157,3 +197,12 @@ class Network(nn.Module):
     @property
     def _name(self) -> str:
         return self.model_name or type(self).__name__
+
+
+def _in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Modules one after the other, those in sequences too."""
+    for module in modules:
+        if isinstance(module, nn.Sequential):
+            yield from _in_a_row(module)
+        else:
+            yield module

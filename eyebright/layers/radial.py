@@ -55,8 +55,8 @@ class RadialBasis(nn.Module):
             self.to(default)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, 84]` → logits `[N, num_classes]`, none above 0."""
-        return -(x[:, None] - self.weight).square().sum(2)
+        """`[…, 84]` → logits `[…, num_classes]`, none above 0."""
+        return -(x[..., None, :] - self.weight).square().sum(-1)
 
     def extra_repr(self) -> str:
         """The sizes, as `print` shows them."""

@@ -113,6 +113,24 @@ def test_predict_as_table_json_and_csv(eyebright, run, tmp_path):
     assert "%" in table
 
 
+def test_views_of_evaluate_and_predict(eyebright, run, tmp_path):
+    centre = json.loads(eyebright("evaluate", run, "--split", "val", "--json").stdout)
+    dense = json.loads(eyebright("evaluate", run, "--split", "val", "--views", "dense", "--scale", 32, "--json").stdout)
+    larger = eyebright("evaluate", run, "--split", "val", "--views", "dense", "--scale", 36, "--scale", 40, "--json")
+    assert dense["loss"] == pytest.approx(centre["loss"], rel=1e-5)
+    assert json.loads(larger.stdout)["loss"] != pytest.approx(centre["loss"], rel=1e-3)
+    Image.effect_noise((8, 8), 90).save(tmp_path / "0.png")
+    places = ("predict", run, tmp_path / "0.png", "--json", "--views", "dense")
+    found, same = (json.loads(eyebright(*places, "--scale", size).stdout)[0]["top"] for size in (48, 32))
+    plain = json.loads(eyebright("predict", run, tmp_path / "0.png", "--json").stdout)[0]["top"]
+    assert same[0]["probability"] == pytest.approx(plain[0]["probability"], rel=1e-5)
+    assert found[0]["probability"] != pytest.approx(plain[0]["probability"], rel=1e-5)
+    done = eyebright("evaluate", run, "--views", "10-crop")
+    assert (done.returncode, "did you mean '10-crops'?" in done.stderr) == (1, True)
+    done = eyebright("evaluate", run, "--views", "10-crops")
+    assert (done.returncode, "crops of 32×32 from pictures of 32 pixels" in done.stderr) == (1, True)
+
+
 def test_verify_names_every_file_and_what_is_wrong(eyebright, run, tmp_path):
     done = eyebright("verify", run)
     assert (done.returncode, done.stdout.count("whole    "), "damaged" in done.stdout) == (0, 10, False)
