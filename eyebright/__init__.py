@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from eyebright.errors import EyebrightError
     from eyebright.evaluation.evaluate import Evaluation, evaluate
     from eyebright.inspection.summary import summarise
-    from eyebright.models.catalog import create_model, list_models
+    from eyebright.models.catalog import list_models
+    from eyebright.models.create import create_model
     from eyebright.road import resume, train
     from eyebright.training.fit import Fit, Report
     from eyebright.training.recipe import Recipe, list_recipes, load_recipe
@@ -50,7 +51,7 @@ _HOMES = {
     "Run": "training.run",
     "Splits": "data.split",
     "choose_plan": "device",
-    "create_model": "models.catalog",
+    "create_model": "models.create",
     "evaluate": "evaluation.evaluate",
     "list_models": "models.catalog",
     "list_recipes": "training.recipe",

@@ -19,7 +19,8 @@ from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, EyebrightError
 from eyebright.files import not_a
 from eyebright.layers.network import Network
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
+from eyebright.models.weights import find_weights
 from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
@@ -65,7 +66,7 @@ class Classifier:
         model: the network; with two classes it may have one output, the logit of the second class.
         classes: class names in order.
         prepare: what is done to every picture first.
-        facts: what else travels with the weights: licence, origin, metrics. Plain values.
+        facts: what else travels with the weights: licence, origin, metrics, class_ids. Plain values.
         plan: device and number format of its answers.
     """
 
@@ -83,7 +84,19 @@ class Classifier:
                 expected="one output for each class, or a single one for two classes",
                 remedy=f"call model.replace_head({len(self.classes)}) and train it",
             )
+        ids = self.facts.get("class_ids", [])
+        if ids and (not isinstance(ids, list) or not all(isinstance(i, str) for i in ids) or len(ids) != outputs):
+            raise DataError(
+                f"class_ids that are no list of {outputs} texts",
+                expected="one for each class, or none",
+                remedy="leave class_ids out of the facts",
+            )
         self.model = self.plan.place_model(self.model).eval()  # type: ignore[assignment]
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        """What data sets call the same classes, in order, for example ``"n01440764"``; often none."""
+        return tuple(self.facts.get("class_ids", ()))
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Classifies one picture, or several.
@@ -190,6 +203,25 @@ class Classifier:
         }
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         write_safetensors(Path(path), tensors, "eyebright.classifier", header)
+
+    @classmethod
+    def published(cls, name: str, weights: str = "imagenet", *, device: str = "auto") -> Classifier:
+        """A network with published weights, their class names and their preprocessing; fetched once.
+
+        Args:
+            name: of the network.
+            weights: of the weights, see `eyebright.models.weights`.
+            device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+        Raises:
+            ModelError: there are no such weights.
+            DownloadError: they could not be fetched.
+        """
+        found = find_weights(name, weights)
+        model = create_model(name, weights=weights)
+        facts: dict[str, Any] = {"licence": found.licence, "origin": f"{found.origin}: {found.url}"}
+        facts |= {"class_ids": list(found.class_ids), "metrics": {"top1": found.top1, "top5": found.top5}}
+        return cls(model, found.classes, found.prepare, facts, choose_plan(device))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Classifier:

@@ -21,10 +21,11 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
-from eyebright.errors import DataError, DataWarning, EyebrightError, RecipeError, RunError, StoredFileError
+from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import CENTRE, Evaluation, evaluate
 from eyebright.evaluation.views import Views
 from eyebright.inspection.report import write_report
+from eyebright.models.catalog import CATALOG
 from eyebright.training.estimate import Estimate, in_words
 from eyebright.training.fit import Fit
 from eyebright.training.progress import Display
@@ -148,22 +149,24 @@ def evaluate_source(
     root: str | Path | None = None,
     device: str = "auto",
     views: Views = CENTRE,
+    weights: str | None = None,
 ) -> Evaluation:
-    """Evaluates a run or a classifier file on a part of a source.
+    """Evaluates a run or a classifier on a part of a source.
 
     Args:
-        classifier_or_run: a run's folder, or a classifier file.
+        classifier_or_run: a run's folder, a classifier file, or with `weights` the name of a network.
         data: SOURCE; for a run, default: the data that it was trained on, parted in the same way.
         part: ``"train"``, ``"val"`` or ``"test"``. A source of one part that is not the run's own is taken whole.
         root: where published sets are.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         views: how each picture is shown; see `evaluation.views`.
+        weights: the name of published weights.
 
     Raises:
         DataError: the source lacks the part, or has classes that the classifier does not know.
     """
     path = Path(classifier_or_run)
-    if not path.is_dir():
+    if weights is not None or not path.is_dir():
         if data is None:
             raise DataError(
                 f"no data were named to evaluate {path} on",
@@ -171,7 +174,7 @@ def evaluate_source(
                 remedy="add --data and a name, folder or archive",
             )
         pictures = _find_part(load_parts(data, root=root), part, str(data))
-        return _evaluate(Classifier.load(path, device=device), pictures, views)
+        return _evaluate(open_classifier(path, weights, device=device), pictures, views)
     run = Run.open(path)
     classifier = run.classifier(device)
     own = run.recipe.data
@@ -197,6 +200,42 @@ def evaluate_source(
         if not changes and views == CENTRE:
             run.write_evaluation(evaluation.as_dict())
     return evaluation
+
+
+def pictures_of(data: str | Path, *, root: str | Path | None = None) -> Pictures:
+    """The test part of a source; a source of one part is taken whole.
+
+    Raises:
+        DataError: the source lacks a test part.
+    """
+    return _find_part(load_parts(data, root=root), "test", str(data))
+
+
+def open_classifier(where: str | Path, weights: str | None = None, *, device: str = "auto") -> Classifier:
+    """A classifier from where a user says it is.
+
+    Args:
+        where: a run's folder, a classifier file, or with `weights` the name of a network.
+        weights: the name of published weights.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ModelError: a network without weights was named, or there are no such weights.
+        RunError: a folder that is no run.
+        StoredFileError: a file that is no classifier.
+    """
+    path = Path(where)
+    if weights is not None:
+        return Classifier.published(str(where), weights, device=device)
+    if path.is_dir():
+        return Run.open(path).classifier(device)
+    if not path.exists() and str(where) in CATALOG:
+        raise ModelError(
+            f"'{where}' is a network that has learned nothing yet",
+            expected="a run's folder, a classifier file, or a network together with published weights",
+            remedy="add --weights imagenet, or train it",
+        )
+    return Classifier.load(path, device=device)
 
 
 def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> Evaluation:

@@ -1,9 +1,14 @@
 """What many tests need: the shared data, a cache of their own, tiny pictures, folders and archives, and `refuses`."""
 
+import gc
+import http.server
 import io
 import os
+import socket
 import sys
 import tarfile
+import threading
+import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -210,3 +215,51 @@ def make_archive(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves the files of a folder: its address, the folder, and what was asked for."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder, asked = tmp_path / "served", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_GET(self):
+            asked.append(self.path)
+            if self.path.startswith("/half-of/"):  # promises all and hangs up
+                data = (folder / self.path.rpartition("/")[2]).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 2])
+            else:
+                super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}/", folder, asked
+        listening.shutdown()
+        thread.join()
+    with warnings.catch_warnings():  # pooch leaves the connection of a refused download to the collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """The address of a port where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return f"http://127.0.0.1:{port}/"

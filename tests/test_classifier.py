@@ -6,7 +6,8 @@ from PIL import Image
 from eyebright.classifier import ROWS, Classifier
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, InputSizeError, PictureError, StoredFileError
-from eyebright.models.catalog import create_model, list_models
+from eyebright.models.catalog import list_models
+from eyebright.models.create import create_model
 from eyebright.tensors import write_safetensors
 
 CLASSES = ("cat", "dog", "frog")

@@ -13,7 +13,7 @@ from eyebright.cli.options import Json, Root, make_console, print_json
 def command(
     source: Annotated[str, typer.Argument(help="SOURCE: a name, a folder of class folders, or an archive.")],
     figure: Annotated[
-        Path | None, typer.Option(help="Write a picture of samples here (PNG).", show_default=False)
+        Path | None, typer.Option(help="Write a picture of samples here (.png, .svg or .pdf).", show_default=False)
     ] = None,
     root: Root = None,
     json: Json = False,
@@ -28,12 +28,10 @@ def command(
         for name, part in parts.items()
     }
     if figure is not None:
-        from eyebright.files import write_atomically
         from eyebright.inspection.pictures import draw_samples
-        from eyebright.inspection.style import encode
+        from eyebright.inspection.style import save_figure
 
-        picture = encode(draw_samples(splits.train), "png")
-        write_atomically(figure, [picture])
+        save_figure(figure, draw_samples(splits.train))
     if json:
         print_json({"source": source, "classes": list(splits.classes), "counts": counts})
         return

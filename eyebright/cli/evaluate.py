@@ -7,15 +7,21 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Json, Root, Scales, Views, make_console, print_json
+from eyebright.cli.options import Device, Json, Root, Scales, Views, Weights, make_console, print_json
 
 
 def command(
-    classifier: Annotated[Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's folder or a classifier file.")],
+    classifier: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CLASSIFIER|NETWORK", help="A run's folder, a classifier file, or a network with --weights."
+        ),
+    ],
     data: Annotated[
         str | None, typer.Option(help="SOURCE (default: the data that the run was trained on).", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
+    weights: Weights = None,
     views: Views = "centre",
     scales: Scales = None,
     root: Root = None,
@@ -27,7 +33,9 @@ def command(
     from eyebright.evaluation.views import find_views
 
     shown = find_views(views, tuple(scales or ()))
-    evaluation = road.evaluate_source(classifier, data=data, part=split, root=root, device=device, views=shown)
+    evaluation = road.evaluate_source(
+        classifier, data=data, part=split, root=root, device=device, views=shown, weights=weights
+    )
     if json:
         print_json(evaluation.as_dict())
         return

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from eyebright.cli.options import Json, make_console, print_json
+from eyebright.cli.options import Device, Json, Root, make_console, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from eyebright.inspection.standing import Standing
+
+T = TypeVar("T")
 
 
 def command(
@@ -18,30 +27,167 @@ def command(
         int | None,
         typer.Option("--input", min=1, help="Height and width of the pictures, in pixels.", show_default=False),
     ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Every layer with all its settings.")] = False,
+    graph: Annotated[
+        Path | None, typer.Option(help="Draw the network here (.svg, .png or .pdf).", show_default=False)
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Lay another network beside it.", show_default=False)
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw accuracy against operations, parameters and speed here, and write the figures as .csv beside.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Which published weights --figure shows.")] = "imagenet",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Measure accuracy for --figure on this SOURCE (default: as published).", show_default=False),
+    ] = None,
+    speed: Annotated[bool, typer.Option(help="Measure speed for --figure on this machine.")] = True,
+    root: Root = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """List the networks, or show how one is built: layers, output shapes, parameters, multiply-adds."""
+    """List the networks, or show how one is built: stages, shapes, what each sees, parameters, multiply-adds."""
+    if figure is not None:
+        _draw_standings(figure, weights, data, speed, root, device, json)
+    elif name is None:
+        _list(json)
+    else:
+        _show(name, classes, input_, layers, graph, compare, json)
+
+
+def _show(
+    name: str,
+    classes: int | None,
+    input_size: int | None,
+    layers: bool,
+    graph: Path | None,
+    other: str | None,
+    json: bool,
+) -> None:
+    import torch
+
+    from eyebright.inspection.compare import comparison_as_dict, render_comparison
+    from eyebright.inspection.diagram import make_diagram
+    from eyebright.inspection.graph import draw_graph
+    from eyebright.inspection.style import save_figure
+    from eyebright.inspection.summary import render, summarise
+    from eyebright.inspection.tree import render_tree
+    from eyebright.models.create import create_model
+
+    with torch.device("meta"):
+        model = create_model(name, num_classes=classes)
+        second = None if other is None else create_model(other, num_classes=classes)
+    summary = summarise(model, input_size)
+    if graph is not None:
+        save_figure(graph, draw_graph(make_diagram(model, input_size)))
+    if second is not None:
+        beside = summarise(second, input_size)
+        if json:
+            print_json(comparison_as_dict(summary, beside))
+        else:
+            make_console().print(render_comparison(summary, beside))
+    elif json:
+        print_json(summary.as_dict())
+    elif graph is not None:
+        typer.echo(f"drawn: {graph}")
+    else:
+        make_console().print(render(summary) if layers else render_tree(make_diagram(model, input_size), summary))
+        _print_weights(name)
+
+
+def _print_weights(name: str) -> None:
+    from eyebright.models.catalog import CATALOG
+    from eyebright.models.weights import WEIGHTS
+
+    entry = CATALOG[name]
+    if entry.paper:
+        typer.echo(f"paper: {entry.paper}")
+    for title, known in WEIGHTS.get(name, {}).items():
+        top5 = f" / {known.top5:.2%}" if known.top5 else ""
+        typer.echo(f"weights: --weights {title}: {known.top1:.2%}{top5}, {known.licence}, {known.origin}")
+
+
+def _list(json: bool) -> None:
+    from dataclasses import asdict
+
+    from eyebright.inspection.standing import find_standing
+    from eyebright.models.catalog import CATALOG
+
+    rows = [(entry, find_standing(entry.name)) for entry in _with_progress(list(CATALOG.values()), "counting")]
+    if json:
+        print_json([{**asdict(row), "summary": entry.summary, "paper": entry.paper} for entry, row in rows])
+        return
     from rich.table import Table
 
-    from eyebright.inspection.summary import render, summarise
-    from eyebright.models.catalog import CATALOG, create_model
+    table = Table(box=None, header_style="bold")
+    for column in ("name", "year"):
+        table.add_column(column, no_wrap=True)
+    for column in ("parameters", "MMAC", "input"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("top-1 / top-5 of weights, %", no_wrap=True)
+    for column in ("licence", "paper"):
+        table.add_column(column, no_wrap=True)
+    for entry, row in rows:
+        _add_row(table, row, (entry.paper or "").partition(":")[0])
+    make_console().print(table)
 
-    console = make_console()
-    if name is None:
-        rows = [
-            {"name": entry.name, "year": entry.year, "summary": entry.summary, "paper": entry.paper}
-            for entry in CATALOG.values()
-        ]
-        if json:
-            print_json(rows)
-            return
-        table = Table("name", "year", "what it is", box=None, header_style="bold")
-        for entry in CATALOG.values():
-            table.add_row(entry.name, str(entry.year or ""), entry.summary)
-        console.print(table)
-        return
-    summary = summarise(create_model(name, num_classes=classes, seed=0), input_)
+
+def _add_row(table: Table, row: Standing, authors: str) -> None:
+    accuracy = ""
+    if row.top1 is not None:
+        accuracy = f"{100 * row.top1:.2f}" + (f" / {100 * row.top5:.2f}" if row.top5 else "") + f" {row.weights}"
+    table.add_row(
+        row.model, str(row.year or ""), f"{row.parameters:,}", f"{row.multiply_adds / 1e6:,.1f}", str(row.input_size),
+        accuracy, row.licence, authors,
+    )  # fmt: skip
+
+
+def _draw_standings(
+    path: Path, weights: str, data: str | None, speed: bool, root: Path | None, device: str, json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from eyebright.device import choose_plan
+    from eyebright.errors import ModelError
+    from eyebright.inspection.standing import (
+        draw_standings,
+        find_standing,
+        measure_accuracy,
+        measure_speed,
+        save_standings,
+        with_weights,
+    )
+    from eyebright.road import pictures_of
+
+    names = with_weights(weights)
+    if not names:
+        raise ModelError(
+            f"no network has published weights called '{weights}'",
+            expected="imagenet, imagenet-v2 or cifar10",
+            remedy="see the list of `eyebright models`",
+        )
+    plan = choose_plan(device)
+    rows = [find_standing(name, weights) for name in names]
+    if data is not None:
+        pictures = pictures_of(data, root=root)
+        rows = [measure_accuracy(row, pictures, device) for row in _with_progress(rows, "measuring accuracy")]
+    if speed:
+        rows = [measure_speed(row, plan) for row in _with_progress(rows, "measuring speed")]
+    about = f"{weights}, as published" if data is None else f"measured on {data}"
+    beside = save_standings(path, draw_standings(rows, about, plan if speed else None), rows)
     if json:
-        print_json(summary.as_dict())
+        print_json([asdict(row) for row in rows])
     else:
-        console.print(render(summary))
+        typer.echo(f"drawn: {path}\nfigures: {beside}")
+
+
+def _with_progress(items: list[T], what: str) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, console=Console(stderr=True), transient=True)

@@ -20,6 +20,9 @@ Root = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Published weights of the network named: imagenet, cifar10.", show_default=False)
+]
 Views = Annotated[
     str, typer.Option(help="How each picture is shown: centre, 5-crops, 10-crops, dense, alexnet or vgg.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Scales, make_console, print_json
+from eyebright.cli.options import Device, Scales, Weights, make_console, print_json
 from eyebright.cli.options import Views as ViewsOption
 
 if TYPE_CHECKING:
@@ -30,26 +30,29 @@ class Form(StrEnum):
 
 
 def command(
-    classifier: Annotated[Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's folder or a classifier file.")],
+    classifier: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|CLASSIFIER|NETWORK", help="A run's folder, a classifier file, or a network with --weights."
+        ),
+    ],
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE|FOLDER|ARCHIVE...", help="What to classify.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show for each picture.")] = 5,
     form: Annotated[Form, typer.Option("--format", help="How to print the answers.")] = Form.TABLE,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    weights: Weights = None,
     views: ViewsOption = "centre",
     scales: Scales = None,
     device: Device = "auto",
 ) -> None:
     """Classify pictures: files, folders (with or without class folders) and archives."""
-    from eyebright.classifier import Classifier
     from eyebright.data.sources import gather_pictures
     from eyebright.evaluation.views import find_views
-    from eyebright.training.run import Run
+    from eyebright.road import open_classifier
 
     shown = find_views(views, tuple(scales or ()))
     paths = gather_pictures(pictures)
-    loaded = (
-        Run.open(classifier).classifier(device) if classifier.is_dir() else Classifier.load(classifier, device=device)
-    )
+    loaded = open_classifier(classifier, weights, device=device)
     predictions = _predict(loaded, paths, shown)
     if json or form is Form.JSON:
         print_json(

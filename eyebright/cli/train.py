@@ -25,6 +25,10 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: training.epochs=3", show_default=False),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Begin with published weights (imagenet), or with those of a file.", show_default=False),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.", show_default=False)
     ] = None,
@@ -60,7 +64,7 @@ def command(
                 data=data,
                 out=out,
                 seed=seed,
-                changes=set_ or (),
+                changes=[*(set_ or ()), *([f"model.weights={weights!r}"] if weights else [])],
                 root=root,
                 device=device,
                 workers=workers,

@@ -27,7 +27,8 @@ class Prepare(BaseModel):
         channels: 1 (grey) or 3 (colour); grey pictures become colour by repetition, colour ones grey by their luma
             (ITU-R BT.601).
         resize: ``[height, width]`` in pixels: exactly that size; one number: the shorter side, the aspect kept; absent:
-            not resized. Bilinear, antialiased.
+            not resized.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, of resizing; both antialiased.
         crop: side, or ``[height, width]``, of the piece cut from the centre (in training the recipe's augmentation may
             stand here instead); where the picture is smaller, black is added all round. Absent: nothing is cut.
         mean, std: a number for each channel, of pixels scaled to 0…1: ``(pixel / 255 - mean) / std``.
@@ -37,6 +38,7 @@ class Prepare(BaseModel):
 
     channels: Literal[1, 3] = 3
     resize: Size | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     crop: Size | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
@@ -73,7 +75,7 @@ class Prepare(BaseModel):
         if size == pixels.shape[1:3]:
             return pixels
         planes = pixels.permute(0, 3, 1, 2)  # [N, C, H, W], channels last in memory
-        resized = functional.interpolate(planes, size=size, mode="bilinear", antialias=True)
+        resized = functional.interpolate(planes, size=size, mode=self.interpolation, antialias=True)
         return resized.permute(0, 2, 3, 1).contiguous()
 
     def resized_size(self, height: int, width: int) -> tuple[int, int]:

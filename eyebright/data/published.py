@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import pickle
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from eyebright.data.archives import unpack
+from eyebright.data.downloads import fetch, first_line
 from eyebright.data.images import Images, Pictures
-from eyebright.errors import DataError, DownloadError
-from eyebright.files import make_folder
+from eyebright.errors import DataError
 
 MNIST_HOME = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 MNIST_FILES = {  # name → MD5 of the published file
@@ -35,12 +32,6 @@ CIFAR10_ARCHIVES = {
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
-
-def data_root(root: Path | str | None = None) -> Path:
-    """Where published sets are kept: `root`, else ``$EYEBRIGHT_DATA``, else the user's cache."""
-    chosen = root or os.environ.get("EYEBRIGHT_DATA") or Path(platformdirs.user_cache_dir("eyebright")) / "data"
-    return Path(chosen)
 
 
 def load_digits(root: Path) -> dict[str, Pictures]:
@@ -96,65 +87,11 @@ def load_cifar10(root: Path) -> dict[str, Pictures]:
 PUBLISHED = {"digits": load_digits, "mnist": load_mnist, "cifar10": load_cifar10}
 
 
-def fetch(url: str, md5: str, folder: Path) -> Path:
-    """Downloads one published file into `folder`, with progress, and checks it; found there, it is taken as it is.
-
-    Raises:
-        DownloadError: no network, or what came is not the published file. Nothing half-fetched is left behind.
-    """
-    name = url.rsplit("/", 1)[1]
-    if (folder / name).exists():
-        return folder / name
-    import pooch
-
-    make_folder(folder)
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        pooch.retrieve(url, f"md5:{md5}", name, folder, downloader=_downloader(name))
-    except Exception as error:  # requests, urllib3, OSError, ValueError (checksum): the reader needs the same advice
-        raise DownloadError(
-            f"could not fetch {url}: {_first_line(error)}",
-            expected=f"the published file, with MD5 {md5}",
-            remedy=f"fetch it on a machine with a network and put it here: {folder / name}",
-        ) from error
-    return folder / name
-
-
-def _downloader(name: str) -> Any:
-    import pooch
-
-    if not sys.stderr.isatty():
-        return pooch.HTTPDownloader()
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    class Bar:
-        """What pooch expects of a progress bar, drawn by rich."""
-
-        def __init__(self) -> None:
-            self.total = 0
-            columns = (TextColumn(name), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-            self.progress = Progress(*columns, console=Console(stderr=True))
-            self.task = self.progress.add_task(name, total=None)
-            self.progress.start()
-
-        def update(self, count: int) -> None:
-            self.progress.update(self.task, total=self.total or None, advance=count)
-
-        def reset(self) -> None:
-            self.progress.reset(self.task)
-
-        def close(self) -> None:
-            self.progress.stop()
-
-    return pooch.HTTPDownloader(progressbar=Bar())
-
-
 def _mnist_file(folder: Path, name: str) -> Path:
     for candidate in (folder / name, folder / name.removesuffix(".gz")):
         if candidate.exists():
             return candidate
-    return fetch(MNIST_HOME + name, MNIST_FILES[name], folder)
+    return fetch(MNIST_HOME + name, f"md5:{MNIST_FILES[name]}", folder)
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -176,7 +113,7 @@ def _find_cifar10(folder: Path) -> Path:
     if found is None:
         archive = next((folder / name for name in CIFAR10_ARCHIVES if (folder / name).exists()), None)
         binary, md5 = next(iter(CIFAR10_ARCHIVES.items()))
-        unpacked = unpack(archive or fetch(CIFAR10_HOME + binary, md5, folder))
+        unpacked = unpack(archive or fetch(CIFAR10_HOME + binary, f"md5:{md5}", folder))
         found = _cifar10_folder(unpacked) or unpacked
     return found
 
@@ -223,11 +160,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 def _damaged(path: Path, error: Exception, expected: str) -> DataError:
     return DataError(
-        f"cannot read {path}: {_first_line(error)}",
+        f"cannot read {path}: {first_line(error)}",
         expected=expected,
         remedy="delete it, so that it is fetched again, or put the published file there",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

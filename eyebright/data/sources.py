@@ -11,8 +11,9 @@ import numpy as np
 
 from eyebright.data.archives import is_archive, unpack
 from eyebright.data.decode import SUFFIXES
+from eyebright.data.downloads import data_root
 from eyebright.data.images import ImageFiles, Pictures
-from eyebright.data.published import PUBLISHED, data_root
+from eyebright.data.published import PUBLISHED
 from eyebright.data.split import Splits, make_splits
 from eyebright.errors import DataError, did_you_mean
 

@@ -199,7 +199,7 @@ def evaluate(
         DataError: the set has a class that the classifier does not know, or no pictures.
         PictureError: a picture cannot be decoded.
     """
-    labels = match_labels(pictures, classifier.classes)
+    labels = match_labels(pictures, classifier.classes, classifier.class_ids)
     if views == CENTRE:
         logits = compute_logits(classifier, pictures, batch_size=batch_size, on_batch=on_batch)
     else:
@@ -231,8 +231,8 @@ def compute_logits(
     return rows
 
 
-def match_labels(pictures: Pictures, classes: tuple[str, ...]) -> Labels:
-    """The labels of pictures as indices into `classes`, matched by class name.
+def match_labels(pictures: Pictures, classes: tuple[str, ...], ids: tuple[str, ...] = ()) -> Labels:
+    """The labels of pictures as indices into `classes`, matched by class name, or by the `ids` of the same classes.
 
     Raises:
         DataError: a class is not among `classes`, or there are no pictures.
@@ -240,7 +240,8 @@ def match_labels(pictures: Pictures, classes: tuple[str, ...]) -> Labels:
     if len(pictures) == 0:
         raise DataError("there are no pictures to evaluate", expected="at least one", remedy="check the source")
     used = np.unique(pictures.labels)
-    names = [pictures.classes[label] for label in used]
+    called = dict(zip(ids, classes, strict=True)) if ids else {}
+    names = [called.get(pictures.classes[label], pictures.classes[label]) for label in used]
     if unknown := [name for name in names if name not in classes]:
         raise DataError(
             f"the data has the classes {', '.join(unknown)}, which the classifier does not know",

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from eyebright.errors import OutputError
+from eyebright.files import write_atomically
+
+FORMS = ("svg", "png", "pdf")
 
 # Okabe and Ito, Color Universal Design, 2008
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
@@ -29,9 +35,25 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def encode(figure: Figure, form: str = "svg", dots_per_inch: int = 100) -> bytes:
-    """A figure as SVG or PNG."""
+    """A figure as SVG, PNG or PDF."""
     buffer = io.BytesIO()
-    metadata = {"Date": None} if form == "svg" else None
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
     with rc_context({"svg.hashsalt": "eyebright"}):  # the same figure gives the same bytes
         figure.savefig(buffer, format=form, dpi=dots_per_inch, metadata=metadata)
     return buffer.getvalue()
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Writes a figure as SVG, PNG or PDF, by the end of its name.
+
+    Raises:
+        OutputError: the name ends otherwise, or it cannot be written.
+    """
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMS:
+        raise OutputError(
+            f"cannot draw into {path}",
+            expected=f"a name that ends in .{', .'.join(FORMS)}",
+            remedy=f"name it {path.with_suffix('.svg')}",
+        )
+    write_atomically(path, [encode(figure, form, dots_per_inch=130)])

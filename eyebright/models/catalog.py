@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.blocks import STYLE, WITHOUT_NORM, Style
@@ -27,7 +23,6 @@ from eyebright.models.resnet import SHAPES, ResNet, Shape
 from eyebright.models.resnet_cifar import DEPTHS, ResNetCifar
 from eyebright.models.vgg import COLUMNS, VGG
 from eyebright.models.zfnet import ZFNet
-from eyebright.random import seeded
 
 
 @dataclass(frozen=True)
@@ -209,66 +204,3 @@ def find_entry(name: str) -> Entry:
             remedy=did_you_mean(name, CATALOG) or "choose one of these names",
         )
     return CATALOG[name]
-
-
-def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a network, those given checked against its signature, the others at their defaults.
-
-    They are checked as the JSON that they become in a classifier's header: a list stands for a tuple, but no text for a
-    number and no ``True`` for 1.
-
-    Args:
-        name: a name of the catalog.
-        options: the options to be set, for example ``{"num_classes": 10, "dropout": 0.2}``.
-
-    Raises:
-        ModelError: the network or an option is unknown, or a value has the wrong type or is out of its range.
-    """
-    entry = find_entry(name)
-    checked = entry.options
-    types = entry.types
-    for option, value in options.items():
-        if option not in checked:
-            raise ModelError(
-                f"{name} has no option '{option}'",
-                expected=f"one of {', '.join(checked)}",
-                remedy=did_you_mean(option, checked) or f"leave '{option}' out",
-            )
-        try:
-            checker: TypeAdapter[Any] = TypeAdapter(types[option], config=ConfigDict(strict=True))
-            checked[option] = checker.validate_json(json.dumps(value))
-        except (TypeError, ValidationError) as error:
-            needed = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "Input should be plain data"
-            raise ModelError(
-                f"{name} was given {option} = {value!r}",
-                expected=needed.replace("Input should be", f"{option} to be"),
-                remedy=f"set it to such a value, or leave it out for {entry.options[option]!r}",
-            ) from None
-    if checked.get("normalisation") == "none" and "normalise" not in options:
-        checked["normalise"] = "before"  # where there is nothing to place, a network's own place for it says nothing
-    entry.style(checked)
-    return checked
-
-
-def create_model(name: str, *, num_classes: int | None = None, seed: int | None = None, **options: Any) -> Network:
-    """A freshly initialised network.
-
-    It remembers how it was built: ``create_model(model.model_name, **model.model_options)`` builds the same again.
-
-    Args:
-        name: a name of the catalog, see `list_models`.
-        num_classes: how many logits come out; by default as many as the network was published with.
-        seed: the same seed gives the same weights, bit for bit, and leaves torch's global generators untouched; without
-            one, the weights come from the global generator.
-        options: `in_channels` and the network's own options.
-
-    Raises:
-        ModelError: the network or an option is unknown, or a value has the wrong type or is out of its range.
-    """
-    if num_classes is not None:
-        options["num_classes"] = num_classes
-    checked = check_options(name, options)
-    with nullcontext() if seed is None else seeded(seed, "initialisation"):
-        model = CATALOG[name].create(checked)
-    model.model_name, model.model_options = name, checked
-    return model

@@ -85,6 +85,8 @@ class ScaledTanh(nn.Module):
 class Subsampling(nn.Module):
     """The sum of 2×2 values, times a coefficient, plus a bias: one of each for each map (layer S2)."""
 
+    kernel_size = stride = 2
+
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels))
@@ -97,6 +99,8 @@ class Subsampling(nn.Module):
 
 class PartialConvolution(nn.Module):
     """A 5×5 convolution 6→16 in which each map sees some of the six alone: 60 kernels (layer C3, table I)."""
+
+    kernel_size = 5
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,6 +30,8 @@ DEPTHS = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18}  # layers → blocks in each of t
 class ZeroPaddingShortcut(nn.Module):
     """The identity made to fit half the height and width and twice the channels: every other pixel, and zeros."""
 
+    stride = 2
+
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, 2 C, ⌈H / 2⌉, ⌈W / 2⌉]`."""
         half = x.shape[1] // 2

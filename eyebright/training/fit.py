@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
-from eyebright.errors import DataError, RecipeError, RunError, TrainingDivergedError
+from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.layers.network import Network
-from eyebright.models.catalog import create_model, find_entry
+from eyebright.models.catalog import find_entry
+from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
 from eyebright.training.loss import class_weights, make_loss
@@ -291,11 +292,21 @@ class Fit:
 
     def _create_model(self) -> Network:
         outputs = 1 if self.recipe.training.loss == "binary_cross_entropy" else len(self.classes)
-        size = {}
-        if self.prepare.output_size is not None and "input_size" in find_entry(self.recipe.model.name).options:
-            size = {"input_size": self.prepare.output_size[0]}
-        options = size | {"in_channels": self.prepare.channels} | self.recipe.model.options | self._auxiliary_option()
-        return create_model(self.recipe.model.name, num_classes=outputs, seed=self.seed, **options)
+        section = self.recipe.model
+        options = self._size_option() | {"in_channels": self.prepare.channels}
+        options |= section.options | self._auxiliary_option()
+        return create_model(section.name, num_classes=outputs, weights=section.weights, seed=self.seed, **options)
+
+    def _size_option(self) -> dict[str, int]:
+        """The size of the pictures, for a network that is built for one; what it can't take is said later."""
+        name, size = self.recipe.model.name, self.prepare.output_size
+        if size is None or "input_size" not in find_entry(name).options:
+            return {}
+        option = {"input_size": size[0]}
+        with suppress(ModelError):
+            check_options(name, option)
+            return option
+        return {}
 
     def _auxiliary_option(self) -> dict[str, bool]:
         name, weight = self.recipe.model.name, self.recipe.training.auxiliary_weight

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from eyebright.data.augment import Augment
 from eyebright.data.prepare import Prepare
 from eyebright.errors import RecipeError, did_you_mean
-from eyebright.models.catalog import check_options, find_entry
+from eyebright.models.catalog import find_entry
+from eyebright.models.create import check_options
+from eyebright.models.weights import WEIGHTS, find_weights
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -74,10 +76,16 @@ class PrepareSection(Prepare):
 
 
 class ModelSection(BaseModel):
-    """Which network. Every key beside `name` is an option of its builder."""
+    """Which network. Every other key is an option of its builder.
+
+    Attributes:
+        name: of the network.
+        weights: from which training begins: the name of published ones, or a file; without, it is freshly initialised.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+    weights: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -200,15 +208,33 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 
     Raises:
         RecipeError: an unknown key (names the nearest known one), a value out of range, parts that do not fit.
-        ModelError: `[model]` does not fit the network's builder.
+        ModelError: `[model]` does not fit the network's builder, or there are no such weights.
     """
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = Recipe.model_validate(_with_preprocessing(values))
     except ValidationError as error:
         raise _as_recipe_error(error, str(values.get("name", "")) or "recipe") from None
     find_entry(recipe.model.name)
     check_options(recipe.model.name, recipe.model.options)
+    weights = recipe.model.weights
+    if weights is not None and not Path(weights).is_file():
+        find_weights(recipe.model.name, weights)
     return recipe
+
+
+def _with_preprocessing(values: dict[str, Any]) -> dict[str, Any]:
+    """Where published weights are named, their preprocessing stands for what `[prepare]` does not say."""
+    model, prepare = values.get("model"), values.get("prepare", {})
+    if not isinstance(model, dict) or not isinstance(prepare, dict):
+        return values
+    weights = WEIGHTS.get(str(model.get("name")), {}).get(str(model.get("weights")))
+    if weights is None:
+        return values
+    theirs = weights.prepare.model_dump(mode="json", exclude_none=True)
+    if prepare:
+        computed = "statistics" in prepare
+        theirs = {key: value for key, value in theirs.items() if key in ("mean", "std") and not computed}
+    return values | {"prepare": theirs | prepare}
 
 
 def load_recipe(source: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:

@@ -1,14 +1,10 @@
-import gc
 import gzip
 import hashlib
-import http.server
 import io
 import os
 import pickle
-import socket
 import struct
 import tarfile
-import threading
 import warnings
 from pathlib import Path
 
@@ -22,13 +18,11 @@ from eyebright.data.published import (
     MNIST_FILES,
     PUBLISHED,
     ArrayUnpickler,
-    data_root,
-    fetch,
     load_cifar10,
     load_digits,
     load_mnist,
 )
-from eyebright.errors import ArchiveError, DataError, DownloadError, OutputError
+from eyebright.errors import ArchiveError, DataError, DownloadError
 
 
 class Trap:
@@ -42,28 +36,11 @@ class Trap:
 
 
 @pytest.fixture
-def offline(monkeypatch):
+def offline(offline, monkeypatch):
     """No test of these reaches the network: the published homes are a port where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(published, "MNIST_HOME", f"http://127.0.0.1:{port}/mnist/")
-    monkeypatch.setattr(published, "CIFAR10_HOME", f"http://127.0.0.1:{port}/cifar/")
-    return f"http://127.0.0.1:{port}/"
-
-
-# where
-
-
-def test_the_root_is_the_given_one_else_the_users_else_the_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("EYEBRIGHT_DATA", str(tmp_path / "users"))
-    assert data_root(tmp_path / "given") == tmp_path / "given"
-    assert data_root(str(tmp_path / "given")) == tmp_path / "given"
-    assert data_root() == tmp_path / "users"
-    monkeypatch.delenv("EYEBRIGHT_DATA")
-    assert data_root().parts[-2:] == ("eyebright", "data")
+    monkeypatch.setattr(published, "MNIST_HOME", f"{offline}mnist/")
+    monkeypatch.setattr(published, "CIFAR10_HOME", f"{offline}cifar/")
+    return offline
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -388,95 +365,8 @@ def test_an_archive_of_something_else_is_named(tmp_path, make_archive, refuses):
 # downloads
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Serves the files of a folder: its address, the folder, and what was asked for."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    folder, asked = tmp_path / "served", []
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def do_GET(self):
-            asked.append(self.path)
-            if self.path.startswith("/half-of/"):  # promises all and hangs up
-                data = (folder / self.path.rpartition("/")[2]).read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data[: len(data) // 2])
-            else:
-                super().do_GET()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{listening.server_port}/", folder, asked
-        listening.shutdown()
-        thread.join()
-    with warnings.catch_warnings():  # pooch leaves the connection of a refused download to the collector
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
 def md5_of(data):
     return hashlib.md5(data).hexdigest()
-
-
-def test_a_published_file_is_fetched_and_checked_once(server, tmp_path, noise):
-    url, folder, asked = server
-    data = noise(100_000).tobytes()
-    (folder / "a.bin").write_bytes(data)
-    for _ in range(2):
-        path = fetch(url + "a.bin", md5_of(data), tmp_path / "root" / "here")
-        assert path == tmp_path / "root" / "here" / "a.bin" and path.read_bytes() == data
-    assert asked == ["/a.bin"]
-
-
-def test_another_file_than_the_published_is_refused_and_not_kept(server, tmp_path, refuses):
-    url, folder, _ = server
-    (folder / "a.bin").write_bytes(b"a page that says: please log in")
-    with refuses(DownloadError, "could not fetch") as raised:
-        fetch(url + "a.bin", md5_of(b"the published file"), tmp_path / "root")
-    assert md5_of(b"the published file") in raised.value.expected
-    assert not list((tmp_path / "root").iterdir())
-
-
-def test_a_download_that_was_cut_off_is_refused_and_not_kept(server, tmp_path, noise, refuses):
-    url, folder, asked = server
-    data = noise(100_000).tobytes()
-    (folder / "a.bin").write_bytes(data)
-    with refuses(DownloadError, "could not fetch"):
-        fetch(url + "half-of/a.bin", md5_of(data), tmp_path / "root")
-    assert asked == ["/half-of/a.bin"]
-    assert not list((tmp_path / "root").iterdir())
-
-
-def test_a_file_that_is_not_there_is_refused(server, tmp_path, refuses):
-    url, _, _ = server
-    with refuses(DownloadError, "404"):
-        fetch(url + "a.bin", md5_of(b""), tmp_path / "root")
-    assert not list((tmp_path / "root").iterdir())
-
-
-def test_without_a_network_the_reader_learns_where_to_put_the_file(offline, tmp_path, refuses):
-    with refuses(DownloadError, f"could not fetch {offline}a.bin") as raised:
-        fetch(f"{offline}a.bin", md5_of(b""), tmp_path / "root")
-    assert str(tmp_path / "root" / "a.bin") in raised.value.remedy
-    assert len(str(raised.value).splitlines()) == 3
-    assert not list((tmp_path / "root").iterdir())
-
-
-def test_a_root_that_cannot_be_made_is_an_output_error(offline, tmp_path, refuses):
-    (tmp_path / "root").write_text("")
-    with refuses(OutputError, "root"):
-        fetch(f"{offline}a.bin", md5_of(b""), tmp_path / "root" / "here")
 
 
 @pytest.mark.parametrize(
@@ -514,32 +404,3 @@ def test_cifar10_is_fetched_from_its_home_into_the_root(server, cifar, monkeypat
 def test_downloads_come_over_https():
     assert published.MNIST_HOME.startswith("https://") and published.CIFAR10_HOME.startswith("https://")
     assert all(len(bytes.fromhex(md5)) == 16 for md5 in (MNIST_FILES | CIFAR10_ARCHIVES).values())
-
-
-def test_progress_is_drawn_only_for_people(monkeypatch):
-    class Terminal(io.StringIO):
-        def __init__(self, person):
-            super().__init__()
-            self.person = person
-
-        def isatty(self):
-            return self.person
-
-    for person in (False, True):
-        monkeypatch.setattr("sys.stderr", Terminal(person))
-        assert bool(published._downloader("a.bin").progressbar) == person
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_download_with_its_progress_drawn_is_the_same_file(server, tmp_path, noise, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    url, folder, _ = server
-    data = noise(100_000).tobytes()
-    (folder / "a.bin").write_bytes(data)
-    drawn = Terminal()
-    monkeypatch.setattr("sys.stderr", drawn)
-    assert fetch(url + "a.bin", md5_of(data), tmp_path / "root").read_bytes() == data
-    assert "a.bin" in drawn.getvalue()

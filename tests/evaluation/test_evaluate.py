@@ -7,7 +7,7 @@ from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, DataWarning
 from eyebright.evaluation.evaluate import Evaluation, compute_logits, evaluate, match_labels
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 CLASSES = ("cat", "dog", "frog", "ship", "truck", "deer", "horse")
 

@@ -11,7 +11,7 @@ from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, InputSizeError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.evaluation.views import VIEWS, Views, cut, find_views, view_probabilities
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 CLASSES = ("a", "b", "c")
 

@@ -12,7 +12,7 @@ from eyebright.inspection.confusion import NAMED_CLASSES, NUMBERED_CLASSES, draw
 from eyebright.inspection.curves import draw_curves
 from eyebright.inspection.pictures import draw_answers, draw_samples, sample, show_answers
 from eyebright.inspection.style import encode
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 
 def metrics(epochs, validation=True):

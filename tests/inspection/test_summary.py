@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eyebright.errors import InputSizeError, ModelError
 from eyebright.inspection.summary import render, summarise
 from eyebright.layers.network import Network
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 
 def on_meta(name, **options):
@@ -170,8 +170,8 @@ def test_render():
     text = drawn(summarise(on_meta("alexnet", num_classes=10), 64))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "alexnet for 3×64×64" in lines
-    assert "conv1 features.0 Conv2d 3→64, 11×11, stride 4, padding 2 64×15×15 23,296 0.0% 5.2" in lines
-    assert "head classifier.6 Linear 4096→10 10 40,970 0.1% 0.0" in lines
+    assert "conv1 features.0 Conv2d 3→64, 11×11, stride 4, padding 2 64×15×15 11 23,296 0.0% 5.2" in lines
+    assert "head classifier.6 Linear 4096→10 10 all 40,970 0.1% 0.0" in lines
     assert "total 57,044,810 100.0% 94.1" in lines
     assert "trainable" not in text
     assert "repeats it 36 times" in text

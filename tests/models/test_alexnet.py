@@ -2,9 +2,13 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from eyebright.errors import ModelError
 from eyebright.models.alexnet import AlexNet, AlexNet2012
+from eyebright.models.alexnet_split import SplitAlexNet2012
+from eyebright.models.create import create_model
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +129,103 @@ def test_dropout_is_an_option(builder):
     with torch.device("meta"):
         model = builder(dropout=0.25)
     assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
+
+
+# the original on two devices
+
+
+def halves_and_whole(devices=("cpu", "cpu"), dtype=torch.float64, **options):
+    whole = create_model("alexnet_2012", num_classes=7, seed=0, **options).to(dtype)
+    with torch.no_grad():  # so that local response normalisation and ReLU have something to do
+        for parameter in whole.parameters():
+            parameter.mul_(3)
+    return SplitAlexNet2012(whole, devices), whole
+
+
+def check_equal(split, whole, x, training, device="cpu", **tolerance):
+    outputs, gradients = [], []
+    for model in (split.train(training), whole.train(training)):
+        torch.manual_seed(3)
+        logits = model(x)
+        F.cross_entropy(logits, torch.tensor([1, 5], device=device)).backward()
+        outputs.append(logits.detach())
+    torch.testing.assert_close(*outputs, **tolerance)
+    gradients = {name: parameter.grad for name, parameter in whole.named_parameters()}
+    for half, number in zip(split.halves, (0, 1), strict=True):
+        for name, parameter in half.named_parameters():
+            expected = gradients[name.replace("fc6.0", "fc6.1")].chunk(2)[number]
+            assert expected.any()
+            torch.testing.assert_close(parameter.grad.to(device), expected, **tolerance)
+    torch.testing.assert_close(split.fc8.weight.grad, gradients["fc8.weight"], **tolerance)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_halves_give_the_same_logits_and_gradients_as_the_whole(training):
+    """In training with the same dropout masks."""
+    split, whole = halves_and_whole()
+    check_equal(split, whole, torch.randn(2, 3, 99, 99, dtype=torch.float64) * 50, training)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("training", [False, True])
+def test_the_halves_on_a_gpu_and_the_cpu(training):
+    split, whole = halves_and_whole(("cuda:0", "cpu"))
+    x = torch.randn(2, 3, 99, 99, dtype=torch.float64, device="cuda") * 50
+    check_equal(split, whole.to("cuda"), x, training, "cuda", rtol=1e-6, atol=1e-9)
+
+
+def test_the_halves_exchange_data_before_conv3_and_the_dense_layers_only():
+    split, _ = halves_and_whole()
+    seen = []
+    exchange = split.exchange
+    split.exchange = lambda own: seen.append(tuple(own[0].shape[1:])) or exchange(own)
+    split.eval()(torch.randn(1, 3, 227, 227, dtype=torch.float64))
+    assert seen == [(128, 13, 13), (128 * 36,), (2048,), (2048,)]
+    first, second = split.halves
+    assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+
+
+def test_halves_are_joined_again():
+    split, whole = halves_and_whole()
+    joined = split.whole_state_dict()
+    assert list(joined) == list(whole.state_dict())
+    assert all(torch.equal(value, joined[name]) for name, value in whole.state_dict().items())
+
+
+def test_another_style_is_not_split(refuses):
+    with refuses(ModelError, "an alexnet_2012 with .*batch.* was to be split"):
+        SplitAlexNet2012(create_model("alexnet_2012", normalisation="batch"), ("cpu", "cpu"))
+    with refuses(ModelError, "was to be split"):
+        SplitAlexNet2012(create_model("alexnet_2012", nonlinearity="gelu"), ("cpu", "cpu"))
+
+
+def test_the_original_against_its_definition_in_float64():
+    """Grouped convolutions as two halves written out, and local response normalisation as sums over channels."""
+    model = create_model("alexnet_2012", num_classes=5, seed=1).double().eval()
+    x = torch.randn(1, 3, 120, 100, dtype=torch.float64) * 50
+
+    def half(name, number):
+        conv = getattr(model, name)[0]
+        return conv.weight.chunk(2)[number], conv.bias.chunk(2)[number]
+
+    def response_norm(a):
+        b = torch.empty_like(a)
+        for i in range(a.shape[1]):
+            near = range(max(0, i - 2), min(a.shape[1], i + 3))
+            b[:, i] = a[:, i] / (2 + 1e-4 * sum(a[:, j] ** 2 for j in near)) ** 0.75
+        return b
+
+    with torch.no_grad():
+        maps = [x, x]
+        maps = [response_norm(F.relu(F.conv2d(maps[n], *half("conv1", n), stride=4))) for n in (0, 1)]
+        maps = [F.max_pool2d(own, 3, 2) for own in maps]
+        maps = [response_norm(F.relu(F.conv2d(maps[n], *half("conv2", n), padding=2))) for n in (0, 1)]
+        maps = [F.max_pool2d(own, 3, 2) for own in maps]
+        both = torch.cat(maps, dim=1)
+        maps = [F.relu(F.conv2d(both, *half("conv3", n), padding=1)) for n in (0, 1)]
+        maps = [F.relu(F.conv2d(maps[n], *half("conv4", n), padding=1)) for n in (0, 1)]
+        maps = [F.max_pool2d(F.relu(F.conv2d(maps[n], *half("conv5", n), padding=1)), 3, 2) for n in (0, 1)]
+        flat = F.adaptive_avg_pool2d(torch.cat(maps, dim=1), 6).flatten(1)
+        hidden = F.relu(flat @ model.fc6[1].weight.T + model.fc6[1].bias)
+        hidden = F.relu(hidden @ model.fc7[0].weight.T + model.fc7[0].bias)
+        torch.testing.assert_close(model(x), hidden @ model.fc8.weight.T + model.fc8.bias, rtol=1e-10, atol=1e-12)

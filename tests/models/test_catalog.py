@@ -6,7 +6,8 @@ import torch
 
 from eyebright.errors import ModelError
 from eyebright.layers.network import Network
-from eyebright.models.catalog import CATALOG, check_options, create_model, find_entry, list_models
+from eyebright.models.catalog import CATALOG, find_entry, list_models
+from eyebright.models.create import check_options, create_model
 
 
 def test_names():

@@ -13,7 +13,8 @@ from torch import nn
 from eyebright.errors import InputSizeError, ModelError
 from eyebright.inspection.summary import summarise
 from eyebright.layers.norm import LocalResponseNorm
-from eyebright.models.catalog import create_model, find_entry, list_models
+from eyebright.models.catalog import find_entry, list_models
+from eyebright.models.create import create_model
 
 TRUTH = json.loads(Path(__file__).with_name("truth.json").read_text())
 LARGER_TWINS = {  # of networks that differ from a smaller one in the number of blocks alone

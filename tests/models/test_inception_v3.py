@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from eyebright.layers.blocks import Style
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.models.inception_v3 import Mixed
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 
 @pytest.fixture(scope="module")

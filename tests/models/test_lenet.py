@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from eyebright.layers.radial import DIGITS, RadialBasis, codes
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.models.lenet import SEEN
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from eyebright.inspection.summary import summarise
 from eyebright.layers.blocks import Style
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.models.resnet import SHAPES, Block
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from eyebright.errors import ModelError
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.models.resnet_cifar import ZeroPaddingShortcut
 
 DEPTHS = [20, 32, 44, 56, 110]

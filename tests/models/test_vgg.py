@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.models.vgg import COLUMNS
 
 

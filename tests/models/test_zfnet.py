@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from eyebright.layers.norm import LocalResponseNorm
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 
 
 def test_maps_have_the_sizes_of_the_papers_figure_3():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from eyebright.models.catalog import create_model
+from eyebright.models.create import create_model
 from eyebright.training.average import WeightAverage
 
 

@@ -1,0 +1,116 @@
+"""A network from its name: options checked, built, with first weights or with those of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from eyebright.errors import ModelError, did_you_mean
+from eyebright.layers.network import Network
+from eyebright.models.catalog import CATALOG, find_entry
+from eyebright.models.weights import fetch_weights, find_weights, fit_weights, read_weights
+from eyebright.random import seeded
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a network, those given checked against its signature, the others at their defaults.
+
+    They are checked as the JSON that they become in a classifier's header: a list stands for a tuple, but no text for a
+    number and no ``True`` for 1.
+
+    Args:
+        name: a name of the catalog.
+        options: the options to be set, for example ``{"num_classes": 10, "dropout": 0.2}``.
+
+    Raises:
+        ModelError: the network or an option is unknown, or a value has the wrong type or is out of its range.
+    """
+    entry = find_entry(name)
+    checked = entry.options
+    types = entry.types
+    for option, value in options.items():
+        if option not in checked:
+            raise ModelError(
+                f"{name} has no option '{option}'",
+                expected=f"one of {', '.join(checked)}",
+                remedy=did_you_mean(option, checked) or f"leave '{option}' out",
+            )
+        try:
+            checker: TypeAdapter[Any] = TypeAdapter(types[option], config=ConfigDict(strict=True))
+            checked[option] = checker.validate_json(json.dumps(value))
+        except (TypeError, ValidationError) as error:
+            needed = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "Input should be plain data"
+            raise ModelError(
+                f"{name} was given {option} = {value!r}",
+                expected=needed.replace("Input should be", f"{option} to be"),
+                remedy=f"set it to such a value, or leave it out for {entry.options[option]!r}",
+            ) from None
+    if checked.get("normalisation") == "none" and "normalise" not in options:
+        checked["normalise"] = "before"  # where there is nothing to place, a network's own place for it says nothing
+    entry.style(checked)
+    return checked
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    weights: str | Path | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> Network:
+    """A network, freshly initialised or with weights from elsewhere.
+
+    It remembers how it was built: ``create_model(model.model_name, **model.model_options)`` builds the same again,
+    freshly initialised.
+
+    Args:
+        name: a name of the catalog, see `list_models`.
+        num_classes: how many logits come out; by default as many as the network was published with, or as the weights
+            were trained for. With weights of another number of classes, the head alone is fresh.
+        weights: the name of published weights (``"imagenet"``; fetched once), or a file: safetensors, or a state dict
+            that torch saved.
+        seed: the same seed gives the same weights, bit for bit, and leaves torch's global generators untouched; without
+            one, the weights come from the global generator.
+        options: `in_channels` and the network's own options.
+
+    Raises:
+        ModelError: the network, an option or the weights are unknown, a value has the wrong type or is out of its
+            range, or the weights are another network's.
+        DownloadError: published weights could not be fetched.
+        StoredFileError: a file of weights cannot be read.
+    """
+    if weights is not None:
+        return _with_weights(name, num_classes, weights, seed, options)
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    checked = check_options(name, options)
+    with nullcontext() if seed is None else seeded(seed, "initialisation"):
+        model = CATALOG[name].create(checked)
+    model.model_name, model.model_options = name, checked
+    return model
+
+
+def _with_weights(
+    name: str, num_classes: int | None, weights: str | Path, seed: int | None, options: dict[str, Any]
+) -> Network:
+    find_entry(name)
+    path = Path(weights) if Path(weights).is_file() else fetch_weights(find_weights(name, str(weights)))
+    given = read_weights(path)
+    with torch.device("meta"):
+        model = create_model(name, **options)
+        head = given.get(f"{model.head_name}.weight")
+        if head is not None and len(head) != model.num_classes:
+            model = create_model(name, num_classes=len(head), **options)
+    fitted = fit_weights(given, model, weights)
+    model.to_empty(device="cpu").load_state_dict(fitted)
+    if num_classes not in (None, model.num_classes):
+        with nullcontext() if seed is None else seeded(seed, "initialisation"):
+            model.replace_head(num_classes or 0)
+    return model
