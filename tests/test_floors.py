@@ -16,6 +16,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("inspection",),
+    ("lab",),
     ("road",),
     ("cli",),
 )

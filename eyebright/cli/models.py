@@ -120,7 +120,8 @@ def _list(json: bool) -> None:
 
     rows = [(entry, find_standing(entry.name)) for entry in _with_progress(list(CATALOG.values()), "counting")]
     if json:
-        print_json([{**asdict(row), "summary": entry.summary, "paper": entry.paper} for entry, row in rows])
+        about = ({"name": entry.name, "summary": entry.summary, "paper": entry.paper} for entry, _ in rows)
+        print_json([names | asdict(row) for names, (_, row) in zip(about, rows, strict=True)])
         return
     from rich.table import Table
 

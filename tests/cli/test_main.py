@@ -175,14 +175,6 @@ def test_models_counts_lecture_2s_parameters(eyebright):
     assert json.loads(eyebright("models", "alexnet", "--classes", 10, "--json").stdout)["parameters"] == 57_044_810
 
 
-def test_models_lists_all(eyebright):
-    from eyebright.models.catalog import list_models
-
-    listed = [row["name"] for row in json.loads(eyebright("models", "--json").stdout)]
-    assert listed == list_models()
-    assert "plain56_cifar" in eyebright("models").stdout
-
-
 def test_recipes_are_listed_and_printed(eyebright, tmp_path):
     listed = eyebright("recipes").stdout
     assert all(name in listed for name in list_recipes())

@@ -194,7 +194,7 @@ def test_list(eyebright, monkeypatch):
     assert "lenet5_1998 1998 60,000 0.4 32 LeCun, Bottou, Bengio, Haffner" in rows
     code, out, _ = eyebright("models", "--json")
     assert code == 0
-    found = {row["model"]: row for row in json.loads(out)}
+    found = {row["name"]: row for row in json.loads(out)}
     assert list(found) == list_models()
     assert found["inception_v4"]["multiply_adds"] == pytest.approx(12254e6, rel=1e-3)
 
