@@ -20,7 +20,7 @@ from eyebright.errors import DataError, EyebrightError
 from eyebright.files import not_a
 from eyebright.layers.network import Network
 from eyebright.models.create import create_model
-from eyebright.models.weights import find_weights
+from eyebright.models.published import find_weights
 from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
@@ -210,7 +210,7 @@ class Classifier:
 
         Args:
             name: of the network.
-            weights: of the weights, see `eyebright.models.weights`.
+            weights: of the weights, see `eyebright.models.published`.
             device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
         Raises:

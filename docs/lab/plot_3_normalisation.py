@@ -2,8 +2,8 @@
 Normalisation
 =============
 
-All normalisations do the same: subtract the mean, divide by the standard deviation. They differ in **over which values**
-these are taken, of maps with samples, channels, and height and width.
+All normalisations do the same: subtract the mean, divide by the standard deviation. They differ in **over which
+values** these are taken, of maps with samples, channels, and height and width.
 """
 
 import numpy as np

@@ -102,7 +102,7 @@ def _show(
 
 def _print_weights(name: str) -> None:
     from eyebright.models.catalog import CATALOG
-    from eyebright.models.weights import WEIGHTS
+    from eyebright.models.published import WEIGHTS
 
     entry = CATALOG[name]
     if entry.paper:

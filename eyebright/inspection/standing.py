@@ -23,7 +23,7 @@ from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figu
 from eyebright.inspection.trace import count_multiply_adds
 from eyebright.models.catalog import CATALOG
 from eyebright.models.create import create_model
-from eyebright.models.weights import WEIGHTS
+from eyebright.models.published import WEIGHTS
 
 FAMILIES = {"alexnet": GREY, "vgg": ORANGE, "googlenet": GREEN, "inception": GREEN, "resnet": BLUE}
 Box = tuple[float, float, float, float]  # left, bottom, right, top

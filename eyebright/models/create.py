@@ -14,7 +14,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.network import Network
 from eyebright.models.catalog import CATALOG, find_entry
-from eyebright.models.weights import fetch_weights, find_weights, fit_weights, read_weights
+from eyebright.models.published import find_weights
+from eyebright.models.weights import fetch_weights, fit_weights, read_weights
 from eyebright.random import seeded
 
 

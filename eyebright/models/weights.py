@@ -1,20 +1,10 @@
-"""Published weights: where they live, what is to be done to a picture for them, and files of weights in general.
-
-`WEIGHTS` names them: network → name of the weights → facts. The files of torchvision (BSD 3-clause; trained on ILSVRC
-2012, GoogLeNet and Inception v3 by Google), of timm (Apache 2.0; Inception v4, trained by Google) and the widely used
-CIFAR files (BSD 2-clause). Accuracy is what their publishers give: one centre crop, ILSVRC 2012 validation or CIFAR-10
-test.
-"""
+"""Files of weights: fetched, read without unpickling anything but tensors, and made to fit a network."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,132 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eyebright.data.downloads import data_root, fetch, first_line, matches
-from eyebright.data.prepare import Prepare
-from eyebright.data.published import CIFAR10_CLASSES
-from eyebright.errors import ModelError, StoredFileError, did_you_mean
+from eyebright.errors import ModelError, StoredFileError
 from eyebright.layers.network import Network
+from eyebright.models.published import Weights
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALVES = {"mean": (0.5,), "std": (0.5,)}  # of the networks that Google trained: pixels from −1 to 1
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training programs keep their weights
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that parallel training, classifiers and compilers put before keys
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Facts about published weights.
-
-    Attributes:
-        url: of the file.
-        sha256: the digits of its SHA-256 that its publisher gives; empty: none.
-        licence: of the file.
-        origin: who made it.
-        prepare: what is done to every picture first.
-        classes: class names in order.
-        class_ids: what data sets call the same classes.
-        top1: published accuracy, 0…1.
-        top5: the same of the five most probable classes; None where it is not published.
-    """
-
-    url: str
-    sha256: str
-    licence: str
-    origin: str
-    prepare: Prepare
-    classes: tuple[str, ...]
-    class_ids: tuple[str, ...]
-    top1: float
-    top5: float | None
-
-    @property
-    def filename(self) -> str:
-        """The file's own name."""
-        return self.url.rsplit("/", 1)[1]
-
-
-@cache
-def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and synset identifiers of the 1000 classes of ILSVRC 2012, in order."""
-    text = resources.files("eyebright.data").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
-    rows = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    return tuple(name for _, name in rows), tuple(wnid for wnid, _ in rows)
-
-
-def _of_torchvision(
-    file: str, top1: float, top5: float, resize: int = 256, crop: int = 224, scaling: Mapping[str, Any] = IMAGENET
-) -> Weights:
-    digits = file.rpartition("-")[2].removesuffix(".pth")
-    prepare = Prepare(resize=resize, crop=crop, **scaling)
-    return Weights(
-        f"https://download.pytorch.org/models/{file}", digits, "BSD-3-Clause", "torchvision", prepare,
-        *imagenet_classes(), round(top1 / 100, 5), round(top5 / 100, 5),
-    )  # fmt: skip
-
-
-def _of_cifar(file: str, error: float) -> Weights:
-    digits = file.rpartition("-")[2].removesuffix(".th")
-    home = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
-    return Weights(
-        home + file, digits, "BSD-2-Clause", "Y. Idelbayev, pytorch_resnet_cifar10", Prepare(**IMAGENET),
-        CIFAR10_CLASSES, (), round(1 - error / 100, 4), None,
-    )  # fmt: skip
-
-
-_INCEPTION_V4 = Weights(
-    "https://huggingface.co/timm/inception_v4.tf_in1k/resolve/main/model.safetensors", "", "Apache-2.0",
-    "timm, converted from Google's", Prepare(resize=341, crop=299, interpolation="bicubic", **HALVES),
-    *imagenet_classes(), 0.80144, 0.94968,
-)  # fmt: skip
-
-WEIGHTS: dict[str, dict[str, Weights]] = {
-    "alexnet": {"imagenet": _of_torchvision("alexnet-owt-7be5be79.pth", 56.522, 79.066)},
-    "vgg11": {"imagenet": _of_torchvision("vgg11-8a719046.pth", 69.020, 88.628)},
-    "vgg13": {"imagenet": _of_torchvision("vgg13-19584684.pth", 69.928, 89.246)},
-    "vgg16": {"imagenet": _of_torchvision("vgg16-397923af.pth", 71.592, 90.382)},
-    "vgg19": {"imagenet": _of_torchvision("vgg19-dcbb9e9d.pth", 72.376, 90.876)},
-    "vgg11_bn": {"imagenet": _of_torchvision("vgg11_bn-6002323d.pth", 70.370, 89.810)},
-    "vgg13_bn": {"imagenet": _of_torchvision("vgg13_bn-abd245e5.pth", 71.586, 90.374)},
-    "vgg16_bn": {"imagenet": _of_torchvision("vgg16_bn-6c64b313.pth", 73.360, 91.516)},
-    "vgg19_bn": {"imagenet": _of_torchvision("vgg19_bn-c79401a0.pth", 74.218, 91.842)},
-    "googlenet": {"imagenet": _of_torchvision("googlenet-1378be20.pth", 69.778, 89.530, scaling=HALVES)},
-    "inception_v3": {"imagenet": _of_torchvision("inception_v3_google-0cc3c7bd.pth", 77.294, 93.450, 342, 299, HALVES)},
-    "inception_v4": {"imagenet": _INCEPTION_V4},
-    "resnet18": {"imagenet": _of_torchvision("resnet18-f37072fd.pth", 69.758, 89.078)},
-    "resnet34": {"imagenet": _of_torchvision("resnet34-b627a593.pth", 73.314, 91.420)},
-    "resnet50": {
-        "imagenet": _of_torchvision("resnet50-0676ba61.pth", 76.130, 92.862),
-        "imagenet-v2": _of_torchvision("resnet50-11ad3fa6.pth", 80.858, 95.434, 232),  # a later, longer training
-    },
-    "resnet101": {
-        "imagenet": _of_torchvision("resnet101-63fe2227.pth", 77.374, 93.546),
-        "imagenet-v2": _of_torchvision("resnet101-cd907fc2.pth", 81.886, 95.780, 232),
-    },
-    "resnet152": {
-        "imagenet": _of_torchvision("resnet152-394f9c45.pth", 78.312, 94.046),
-        "imagenet-v2": _of_torchvision("resnet152-f82ba261.pth", 82.284, 96.002, 232),
-    },
-    "resnet20_cifar": {"cifar10": _of_cifar("resnet20-12fca82f.th", 8.27)},
-    "resnet32_cifar": {"cifar10": _of_cifar("resnet32-d509ac18.th", 7.37)},
-    "resnet44_cifar": {"cifar10": _of_cifar("resnet44-014dd654.th", 6.90)},
-    "resnet56_cifar": {"cifar10": _of_cifar("resnet56-4bfd9763.th", 6.61)},
-    "resnet110_cifar": {"cifar10": _of_cifar("resnet110-1d1ed7c2.th", 6.32)},
-}
-
-
-def find_weights(model: str, weights: str) -> Weights:
-    """The facts of published weights.
-
-    Raises:
-        ModelError: there are none of this name for this network.
-    """
-    known = WEIGHTS.get(model, {})
-    if weights not in known:
-        raise ModelError(
-            f"{model} has no published weights called '{weights}', and there is no such file",
-            expected=f"one of {', '.join(known)}, or the path of a file" if known else "the path of a file",
-            remedy=did_you_mean(weights, known) or f"weights are published for {', '.join(WEIGHTS)}",
-        )
-    return known[weights]
 
 
 def fetch_weights(weights: Weights, root: str | Path | None = None) -> Path:

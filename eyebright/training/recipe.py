@@ -17,7 +17,7 @@ from eyebright.data.prepare import Prepare
 from eyebright.errors import RecipeError, did_you_mean
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options
-from eyebright.models.weights import WEIGHTS, find_weights
+from eyebright.models.published import WEIGHTS, find_weights
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -26,7 +26,7 @@ from eyebright.inspection.summary import summarise
 from eyebright.inspection.tree import render_tree
 from eyebright.models.catalog import list_models
 from eyebright.models.create import create_model
-from eyebright.models.weights import WEIGHTS
+from eyebright.models.published import WEIGHTS
 
 LIKE_ANOTHER = {f"{kind}{depth}_cifar" for kind in ("resnet", "plain") for depth in (32, 44, 56, 110)} | {
     *("vgg13", "vgg16", "vgg11_bn", "vgg13_bn", "vgg16_bn", "resnet101", "resnet152"),

@@ -15,9 +15,10 @@ from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, DownloadError, ModelError, StoredFileError
 from eyebright.evaluation.evaluate import evaluate
-from eyebright.models import weights as published
+from eyebright.models import published
 from eyebright.models.create import create_model
-from eyebright.models.weights import WEIGHTS, Weights, fetch_weights, find_weights, imagenet_classes, read_weights
+from eyebright.models.published import WEIGHTS, Weights, find_weights, imagenet_classes
+from eyebright.models.weights import fetch_weights, read_weights
 from eyebright.training.recipe import make_recipe
 
 ALL = [(model, name) for model, known in WEIGHTS.items() for name in known]
