@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from eyebright.cli.main import app
 from eyebright.models.catalog import list_models
+from eyebright.models.published import find_weights
 from eyebright.training.recipe import list_recipes, load_recipe
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -28,12 +29,15 @@ def test_every_command_line_is_understood():
         options = {option for parameter in commands[name].params for option in parameter.opts}
         words = rest.split("#")[0].split(";")[0].split()
         assert {word for word in words if word.startswith("--")} <= options
-        if name == "train" and not words[0].startswith("--"):
+        if name == "train" and not words[0].startswith("--") and not words[0].endswith(".toml"):
             changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
             assert words[0] in list_recipes()
             load_recipe(words[0], changes)
-        if name == "models" and words:
-            assert words[0] in list_models()
+        if name in ("models", "predict", "evaluate") and ("--weights" in words or name == "models"):
+            named = [word for word in words[:1] if not word.startswith("--")]
+            assert set(named) <= set(list_models())
+            if "--weights" in words:
+                assert find_weights(named[0], words[words.index("--weights") + 1])
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):

@@ -39,6 +39,18 @@ for side, size, padding, stride in ((32, 5, 0, 1), (4, 3, 1, 1), (4, 3, 1, 2), (
     print(f"side {side:3}, kernel {size:2}, padding {padding}, stride {stride} → {count}")
 
 # %%
+# Exercises: what is the shape of the answer? (samples × channels × height × width)
+
+for given, kernels, side, padding, stride in (
+    ("1×3×32×32", 1, 5, 0, 1), ("1×3×32×32", 16, 5, 2, 1), ("8×3×32×32", 16, 3, 1, 2), ("1×1×28×28", 6, 5, 2, 1),
+    ("1×64×56×56", 128, 1, 0, 2), ("1×3×224×224", 64, 7, 3, 2), ("2×16×10×10", 4, 10, 0, 1),
+):  # fmt: skip
+    samples, _, height, width = given.split("×")
+    shape = [output_size(int(n), side, padding, stride) for n in (height, width)]
+    how = f"{kernels} kernels {side}×{side}, padding {padding}, stride {stride}"
+    print(f"{given:12} with {how:43} → {samples}×{kernels}×{shape[0]}×{shape[1]}")
+
+# %%
 # Several input channels
 # ----------------------
 #

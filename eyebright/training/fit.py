@@ -19,7 +19,7 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
-from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
+from eyebright.errors import DataError, InputSizeError, ModelError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.layers.network import Network
 from eyebright.models.catalog import find_entry
@@ -463,3 +463,13 @@ def _check_pictures(model: Network, prepare: Prepare, train: Pictures) -> None:
     """Meets the network's demands with the first picture's size, before anything slow."""
     size = prepare.output_size or tuple(prepare.pixels(train.read(0)).shape[:2])
     model.check_input_size(*size)
+    if any(isinstance(layer, torch.nn.InstanceNorm2d) for layer in model.modules()):
+        try:
+            with torch.no_grad():
+                model.eval()(torch.zeros(2, prepare.channels, *size))
+        except ValueError as error:  # torch's, from the layer that meets such a map
+            raise InputSizeError(
+                f"{model.model_name} with instance normalisation has maps of 1×1 for pictures of {size[0]}×{size[1]}",
+                expected="maps of two pixels at least: each is normalised by itself",
+                remedy='prepare larger pictures, or set model.normalisation = "group"',
+            ) from error
