@@ -17,7 +17,7 @@ from eyebright.classifier import ROWS, Classifier, probabilities
 from eyebright.data.batches import Loader
 from eyebright.data.images import Labels, Pictures
 from eyebright.errors import DataError, DataWarning
-from eyebright.evaluation.views import VIEWS, Views, view_probabilities
+from eyebright.evaluation.views import VIEWS, Views, find_views, view_probabilities
 
 BATCH_SIZE = 16 * ROWS
 CALIBRATION_BINS = 15
@@ -179,7 +179,7 @@ def evaluate(
     classifier: Classifier,
     pictures: Pictures,
     *,
-    views: Views = CENTRE,
+    views: Views | str = CENTRE,
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], object] | None = None,
 ) -> Evaluation:
@@ -190,8 +190,9 @@ def evaluate(
     Args:
         classifier: what is asked.
         pictures: what it is asked about.
-        views: how each picture is shown: its centre, several crops, or densely. Of several views the probabilities are
-            averaged; the logits are then their logarithms.
+        views: how each picture is shown, or the name of a way: ``"centre"``, ``"5-crops"``, ``"10-crops"``,
+            ``"dense"``, ``"alexnet"``, ``"vgg"``. Of several views the probabilities are averaged; the logits are then
+            their logarithms.
         batch_size: pictures at a time; the answers do not depend on it.
         on_batch: called with the number of pictures done, for a progress bar.
 
@@ -200,6 +201,7 @@ def evaluate(
         PictureError: a picture cannot be decoded.
     """
     labels = match_labels(pictures, classifier.classes, classifier.class_ids)
+    views = find_views(views) if isinstance(views, str) else views
     if views == CENTRE:
         logits = compute_logits(classifier, pictures, batch_size=batch_size, on_batch=on_batch)
     else:

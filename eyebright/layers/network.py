@@ -100,17 +100,13 @@ class Network(nn.Module):
             Sermanet et al.: OverFeat, arXiv 1312.6229, §3.5; Simonyan, Zisserman, arXiv 1409.1556, §3.2.
         """
         height, width = x.shape[-2:]
-        if not self.fixed_input:
-            self.check_input_size(height, width)
+        if min(height, width) < self.smallest_input:
+            raise self._too_small_for_a_map(height, width)
         for module in _in_a_row(module for modules in self.stages().values() for module in modules):
             if isinstance(module, nn.Linear):
                 side = math.isqrt(module.in_features // x.shape[1])
                 if min(x.shape[2:]) < side:
-                    raise InputSizeError(
-                        f"{self._name} was to be applied densely to pictures of {height}×{width} pixels",
-                        expected=f"pictures whose last map is at least {side}×{side}, as its dense layers need",
-                        remedy=f"scale them up: it was designed for {self.default_input}×{self.default_input}",
-                    )
+                    raise self._too_small_for_a_map(height, width)
                 x = F.conv2d(x, module.weight.view(len(module.weight), -1, side, side), module.bias)
             elif module is self.head:
                 x = module(x.movedim(1, -1)).movedim(-1, 1)
@@ -193,6 +189,13 @@ class Network(nn.Module):
                 expected=f"at least {self.smallest_input}×{self.smallest_input}: below that a feature map is empty",
                 remedy=f"scale the pictures up with `resize = [{self.smallest_input}, {self.smallest_input}]` or more",
             )
+
+    def _too_small_for_a_map(self, height: int, width: int) -> InputSizeError:
+        return InputSizeError(
+            f"{self._name} was to be applied densely to pictures of {height}×{width} pixels",
+            expected="pictures whose last map is as large as its dense layers were built for, or larger",
+            remedy=f"scale them up: it was designed for {self.default_input}×{self.default_input}",
+        )
 
     @property
     def _name(self) -> str:

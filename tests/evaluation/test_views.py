@@ -180,7 +180,7 @@ def test_pictures_on_disk_of_many_sizes(tmp_path, images):
 
 def test_an_evaluation_of_views(images):
     asked, seen = classifier(), []
-    evaluation = evaluate(asked, images, views=VIEWS["10-crops"], on_batch=seen.append)
+    evaluation = evaluate(asked, images, views="10-crops", on_batch=seen.append)
     np.testing.assert_allclose(
         evaluation.probabilities, view_probabilities(asked, images, VIEWS["10-crops"]), atol=1e-6
     )
@@ -215,8 +215,10 @@ def test_what_cannot_be_shown_is_refused(images, refuses):
         view_probabilities(classifier(resize=None, crop=None), images, VIEWS["5-crops"])
     with refuses(InputSizeError, "alexnet was to be applied densely to pictures of 80×100 pixels"):
         view_probabilities(classifier("alexnet", resize=80), images, VIEWS["dense"])
-    with refuses(InputSizeError, "alexnet was given pictures of 40×50 pixels"):
+    with refuses(InputSizeError, "alexnet was to be applied densely to pictures of 40×50 pixels"):
         view_probabilities(classifier("alexnet"), images, VIEWS["dense"])
+    with refuses(InputSizeError, "lenet5 was to be applied densely to pictures of 20×32 pixels"):
+        create_model("lenet5").score_map(torch.zeros(1, 1, 20, 32))
 
 
 def test_a_softmax_of_the_written_logits_is_the_mean_of_the_views(images):
