@@ -21,6 +21,7 @@ from eyebright.files import not_a
 from eyebright.layers.network import Network
 from eyebright.models.create import create_model
 from eyebright.models.published import find_weights
+from eyebright.models.weights import fetch_weights
 from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
@@ -217,8 +218,8 @@ class Classifier:
             ModelError: there are no such weights.
             DownloadError: they could not be fetched.
         """
-        found = find_weights(name, weights)
-        model = create_model(name, weights=weights)
+        found = find_weights(name, weights, or_file=False)
+        model = create_model(name, weights=fetch_weights(found))
         facts: dict[str, Any] = {"licence": found.licence, "origin": f"{found.origin}: {found.url}"}
         facts |= {"class_ids": list(found.class_ids), "metrics": {"top1": found.top1, "top5": found.top5}}
         return cls(model, found.classes, found.prepare, facts, choose_plan(device))

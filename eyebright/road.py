@@ -26,6 +26,7 @@ from eyebright.evaluation.evaluate import CENTRE, Evaluation, evaluate
 from eyebright.evaluation.views import Views
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
+from eyebright.models.published import WEIGHTS
 from eyebright.training.estimate import Estimate, in_words
 from eyebright.training.fit import Fit
 from eyebright.training.progress import Display
@@ -233,7 +234,7 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
         raise ModelError(
             f"'{where}' is a network that has learned nothing yet",
             expected="a run's folder, a classifier file, or a network together with published weights",
-            remedy="add --weights imagenet, or train it",
+            remedy=" or ".join([*(f"add --weights {name}" for name in WEIGHTS.get(str(where), {})), "train it"]),
         )
     return Classifier.load(path, device=device)
 

@@ -49,8 +49,9 @@ for name, shortcut in (("with a shortcut", nn.Identity()), ("plain", None)):
 # Gradients in deep nets
 # ----------------------
 #
-# The same holds for gradients: they go back through every shortcut unchanged. Here the 56-layer net for small pictures
-# and its plain twin, with fresh weights; the size of the gradient of each 3×3 convolution.
+# Gradients go back through the shortcuts too, past the convolutions. Here the 56-layer net for small pictures and its
+# plain twin, with fresh weights: the size of the gradient of each 3×3 convolution. In the plain twin it grows a
+# little with each layer on its way back, and a little, 55 times over, is a lot.
 
 figure = make_figure(9, 4)
 axes = figure.subplots()
@@ -65,6 +66,6 @@ tidy(axes, "Gradients of fresh networks", "layer", "norm of the gradient")
 legend = axes.legend(frameon=False)
 
 # %%
-# That a plain net of 56 layers learns **worse on the training pictures** than one of 20 is therefore no overfitting,
-# but a matter of optimisation; train `plain20-cifar10` and `plain56-cifar10` beside `resnet20-cifar10` and
+# A plain net of 56 layers is **worse on its own training pictures** than one of 20: that is no overfitting, but a
+# matter of optimisation. Train `plain20-cifar10` and `plain56-cifar10` beside `resnet20-cifar10` and
 # `resnet56-cifar10` to see it.

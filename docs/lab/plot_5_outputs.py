@@ -58,8 +58,8 @@ for axes, outputs in zip(figure.subplots(1, 2), (1, 3), strict=True):
 # Sigmoids for several labels
 # ---------------------------
 #
-# Softmax shares out one whole: where two things are in the picture, each gets at most half. Separate sigmoids answer
-# for each class by itself, and need not add up to one.
+# Softmax shares out one whole: where two things are in the picture, they have to share it, and not both can be near 1.
+# Separate sigmoids answer for each class by itself, and need not add up to one.
 
 logits = np.array([3.0, 2.8, -4.0])
 print(f"softmax:  {np.round(softmax(logits), 3)}, sum {softmax(logits).sum():.3f}")

@@ -22,10 +22,14 @@ def command(
     name: Annotated[
         str | None, typer.Argument(help="A network; without one, all are listed.", show_default=False)
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes.", show_default=False)] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Number of classes.", show_default=False)
+    ] = None,
     input_: Annotated[
         int | None,
-        typer.Option("--input", min=1, help="Height and width of the pictures, in pixels.", show_default=False),
+        typer.Option(
+            "--input", min=1, max=8192, help="Height and width of the pictures, in pixels.", show_default=False
+        ),
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer with all its settings.")] = False,
     graph: Annotated[
@@ -41,7 +45,10 @@ def command(
             show_default=False,
         ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="Which published weights --figure shows.")] = "imagenet",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Which published weights --figure shows (default: imagenet).", show_default=False),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Measure accuracy for --figure on this SOURCE (default: as published).", show_default=False),
@@ -52,8 +59,16 @@ def command(
     json: Json = False,
 ) -> None:
     """List the networks, or show how one is built: stages, shapes, what each sees, parameters, multiply-adds."""
+    of_one = {"--classes": classes, "--input": input_, "--layers": layers, "--graph": graph, "--compare": compare}
+    of_figure = {"--weights": weights, "--data": data}
+    if figure is None and (given := [option for option, value in of_figure.items() if value]):
+        raise typer.BadParameter("it says what --figure shows: give --figure FILE", param_hint=given[0])
+    if name is None and (given := [option for option, value in of_one.items() if value]):
+        raise typer.BadParameter("it is about one network: name it", param_hint=given[0])
+    if figure is not None and name is not None:
+        raise typer.BadParameter("it shows all networks: name none", param_hint="--figure")
     if figure is not None:
-        _draw_standings(figure, weights, data, speed, root, device, json)
+        _draw_standings(figure, weights or "imagenet", data, speed, root, device, json)
     elif name is None:
         _list(json)
     else:

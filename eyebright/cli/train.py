@@ -50,6 +50,9 @@ def command(
     """
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
+    of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights}
+    if resume is not None and (given := [option for option, value in of_begin.items() if value]):
+        raise typer.BadParameter("a run is resumed as it was begun: leave it out", param_hint=given[0])
     from eyebright import road
 
     try:

@@ -20,19 +20,20 @@ def data_root(root: Path | str | None = None) -> Path:
     return Path(chosen)
 
 
-def fetch(url: str, checksum: str, folder: Path) -> Path:
+def fetch(url: str, checksum: str, folder: Path, name: str = "") -> Path:
     """Downloads one published file into `folder`, with progress, and checks it; found there, it is taken as it is.
 
     Args:
         url: where it lives.
         checksum: ``"md5:…"`` or ``"sha256:…"`` and the digits that are known, the first of them at least; empty: none
             is known.
-        folder: where it is put, under its own name.
+        folder: where it is put.
+        name: under which it is put there; by default its own.
 
     Raises:
         DownloadError: no network, or what came is not the published file. Nothing half-fetched is left behind.
     """
-    path = folder / url.rsplit("/", 1)[1]
+    path = folder / (name or url.rsplit("/", 1)[1])
     if path.exists():
         return path
     import pooch

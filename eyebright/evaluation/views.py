@@ -21,6 +21,8 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, did_you_mean
 
+LARGEST = 8192  # pixels: as much as Prepare resizes to
+
 
 @dataclass(frozen=True)
 class Views:
@@ -54,12 +56,7 @@ class Views:
             too_small = shorter is not None and crop is not None and shorter < max(crop)
             all_alike = self.crops == "corners" and resize == crop
             if self.crops != "dense" and (crop is None or too_small or all_alike):
-                raise DataError(
-                    f"crops of {'no size' if crop is None else '×'.join(map(str, crop))} "
-                    f"from pictures of {'any size' if shorter is None else f'{shorter} pixels'}",
-                    expected="a classifier whose Prepare cuts a crop, and pictures larger than that",
-                    remedy="give larger scales, or show the pictures densely",
-                )
+                raise _no_crops(crop, "any size" if shorter is None else f"{shorter} pixels")
             yield prepare.model_copy(update={"resize": resize, "crop": None})
 
 
@@ -77,12 +74,12 @@ def find_views(name: str, scales: tuple[int, ...] = ()) -> Views:
     """Views by name, at these scales.
 
     Raises:
-        DataError: there are none of this name, or a scale is below 1.
+        DataError: there are none of this name, or a scale is no side that a picture may have.
     """
-    if name not in VIEWS or any(scale < 1 for scale in scales):
+    if name not in VIEWS or not all(1 <= scale <= LARGEST for scale in scales):
         raise DataError(
             f"views '{name}'" + (f" at scales {', '.join(map(str, scales))}" if scales else ""),
-            expected=f"one of {', '.join(VIEWS)}, and scales in pixels",
+            expected=f"one of {', '.join(VIEWS)}, and scales of 1 to {LARGEST} pixels",
             remedy=did_you_mean(name, VIEWS) or "choose one of these",
         )
     return replace(VIEWS[name], scales=tuple(scales))
@@ -141,6 +138,14 @@ def _answers(
         yield _averaged(classifier, waiting)
 
 
+def _no_crops(crop: tuple[int, int] | None, size: str) -> DataError:
+    return DataError(
+        f"crops of {'no size' if crop is None else '×'.join(map(str, crop))} from pictures of {size}",
+        expected="a classifier whose Prepare cuts a crop, and pictures larger than that",
+        remedy="give larger scales, or show the pictures densely",
+    )
+
+
 def cut(inputs: Tensor, size: tuple[int, int], views: Views) -> Tensor:
     """The crops of one picture, `[1, C, H, W]` → `[V, C, h, w]`: the corners, line by line, and the centre.
 
@@ -148,12 +153,17 @@ def cut(inputs: Tensor, size: tuple[int, int], views: Views) -> Tensor:
         inputs: the prepared picture, before it is cropped.
         size: height and width of a crop, in pixels.
         views: which crops.
+
+    Raises:
+        DataError: the picture is smaller than a crop.
     """
     height, width = size
     if views.square:
         side = min(inputs.shape[2:])
         inputs = _window(inputs, (inputs.shape[2] - side) // 2, (inputs.shape[3] - side) // 2, side, side)
     bottom, right = inputs.shape[2] - height, inputs.shape[3] - width
+    if bottom < 0 or right < 0:
+        raise _no_crops(size, f"{inputs.shape[2]}×{inputs.shape[3]} pixels")
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if views.crops == "corners" else []
     places = [*corners, (bottom // 2, right // 2)]
     crops = torch.cat([_window(inputs, top, left, height, width) for top, left in places])

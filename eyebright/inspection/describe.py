@@ -10,7 +10,7 @@ from eyebright.layers.norm import LocalResponseNorm
 from eyebright.layers.radial import RadialBasis
 
 NAMES: dict[str, str] = {  # of layers without settings that a headline would show
-    "BatchNorm2d": "batch norm", "GroupNorm": "group norm", "InstanceNorm2d": "instance norm",
+    "BatchNorm2d": "batch norm", "GroupNorm": "group norm", "InstanceNorm": "instance norm",
     "LocalResponseNorm": "local response norm", "LeakyReLU": "leaky ReLU", "Dropout2d": "channel dropout",
     "Dropout": "dropout", "Tanh": "tanh", "ScaledTanh": "scaled tanh", "Flatten": "flatten",
     "ZeroPaddingShortcut": "every 2nd pixel, zero channels", "Subsampling": "subsampling 2×2 /2",

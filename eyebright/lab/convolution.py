@@ -34,15 +34,11 @@ def convolve(
         `[C_out, H', W']`, where ``H' = ⌊(H + 2 · padding − k) / stride⌋ + 1``.
 
     Raises:
-        DataError: the kernels do not have as many slices as there are channels, or are larger than the maps.
+        DataError: the kernels are not square, do not have as many slices as there are channels, or are larger than the
+            maps; or the stride is below 1.
     """
     inputs, weights = np.asarray(maps, np.float64), np.asarray(kernels, np.float64)
-    if weights.ndim != 4 or inputs.ndim != 3 or weights.shape[1] != inputs.shape[0]:
-        raise DataError(
-            f"maps of shape {list(inputs.shape)} and kernels of shape {list(weights.shape)}",
-            expected="maps [C, H, W] and kernels [C_out, C, k, k] with one slice for each channel",
-            remedy="give every kernel as many slices as the maps have channels",
-        )
+    _check(inputs, weights)
     padded = np.pad(inputs, ((0, 0), (padding, padding), (padding, padding)))
     outputs, channels, size, _ = weights.shape
     height, width = (output_size(side, size, padding, stride) for side in inputs.shape[1:])
@@ -70,8 +66,12 @@ def convolve_as_matrices(maps: ArrayLike, kernels: ArrayLike, padding: int = 0) 
 
     Returns:
         `[C_out, H', W']`.
+
+    Raises:
+        DataError: as `convolve`.
     """
     inputs, weights = np.asarray(maps, np.float64), np.asarray(kernels, np.float64)
+    _check(inputs, weights)
     padded = np.pad(inputs, ((0, 0), (padding, padding), (padding, padding)))
     size = weights.shape[2]
     height, width = padded.shape[1] - size + 1, padded.shape[2] - size + 1
@@ -83,21 +83,31 @@ def convolve_as_matrices(maps: ArrayLike, kernels: ArrayLike, padding: int = 0) 
     return result
 
 
+def _check(maps: Maps, kernels: Maps) -> None:
+    square = kernels.ndim == 4 and kernels.shape[2] == kernels.shape[3]
+    if not square or maps.ndim != 3 or kernels.shape[1] != maps.shape[0]:
+        raise DataError(
+            f"maps of shape {list(maps.shape)} and kernels of shape {list(kernels.shape)}",
+            expected="maps [C, H, W] and square kernels [C_out, C, k, k] with one slice for each channel",
+            remedy="give every kernel as many slices as the maps have channels",
+        )
+
+
 def output_size(side: int, kernel: int, padding: int = 0, stride: int = 1) -> int:
     """How many values come out along one side: ⌊(side + 2 · padding − kernel) / stride⌋ + 1.
 
     Raises:
-        DataError: the kernel is larger than the padded side.
+        DataError: the kernel is larger than the padded side, or the stride is below 1.
 
     >>> output_size(32, kernel=5)
     28
     >>> output_size(224, kernel=7, padding=3, stride=2)
     112
     """
-    if kernel > side + 2 * padding:
+    if kernel > side + 2 * padding or stride < 1:
         raise DataError(
-            f"a kernel of {kernel} on a side of {side} with padding {padding}",
-            expected=f"a kernel of at most {side + 2 * padding}",
+            f"a kernel of {kernel} on a side of {side} with padding {padding} and stride {stride}",
+            expected=f"a kernel of at most {side + 2 * padding}, and a stride of at least 1",
             remedy="take a smaller kernel, or more padding",
         )
     return (side + 2 * padding - kernel) // stride + 1
@@ -120,7 +130,12 @@ def pool(maps: ArrayLike, size: int, stride: int | None = None, kind: str = "max
         size: height and width of the window.
         stride: by how many pixels it moves on; None: by its size.
         kind: ``"maximum"`` or ``"average"``.
+
+    Raises:
+        DataError: another kind, or a window larger than the maps.
     """
+    if kind not in ("maximum", "average"):
+        raise DataError(f"a pool of kind '{kind}'", expected="maximum or average", remedy="choose one of these")
     inputs = np.asarray(maps, np.float64)
     step = size if stride is None else stride
     height, width = (output_size(side, size, 0, step) for side in inputs.shape[1:])

@@ -55,7 +55,8 @@ class BatchNorm:
 
     def train(self, x: Values) -> Values:
         """Normalises `[N, C, H, W]` (or `[N, C]`) with the batch's own mean and variance, and keeps track of them."""
-        x = x if x.ndim == 4 else x[:, :, None, None]
+        if x.ndim == 2:
+            return self.train(x[:, :, None, None])[:, :, 0, 0]
         count = x.size // self.channels
         self.running_mean += self.momentum * (x.mean((0, 2, 3)) - self.running_mean)
         self.running_variance += self.momentum * (x.var((0, 2, 3)) * count / (count - 1) - self.running_variance)
@@ -63,7 +64,8 @@ class BatchNorm:
 
     def evaluate(self, x: Values) -> Values:
         """Normalises with the running averages: a picture's result does not depend on the others."""
-        x = x if x.ndim == 4 else x[:, :, None, None]
+        if x.ndim == 2:
+            return self.evaluate(x[:, :, None, None])[:, :, 0, 0]
         mean, variance = self.running_mean[:, None, None], self.running_variance[:, None, None]
         return scaled((x - mean) / np.sqrt(variance + self.eps), self.scale, self.shift)
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from eyebright.errors import ModelError
 from eyebright.layers.network import DropoutRate
-from eyebright.layers.norm import LocalResponseNorm
+from eyebright.layers.norm import InstanceNorm, LocalResponseNorm
 
 Normalisation = Literal["batch", "layer", "instance", "group", "local_response", "none"]
 Nonlinearity = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 Initialisation = Literal["paper", "he", "xavier", "identity"]
 
 GROUPS = 32  # of group normalisation, where the channels can be shared out so (Wu and He 2018, §4)
+NARROW = 64  # channels: below that, groups are fewer, of four at least: one of a single channel is instance norm
 
 _NONLINEARITIES: dict[Nonlinearity, type[nn.Module]] = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh,
@@ -78,9 +79,10 @@ class Style:
             case "layer":
                 return nn.GroupNorm(1, channels, eps)
             case "instance":
-                return nn.InstanceNorm2d(channels, eps, affine=True)
+                return InstanceNorm(channels, eps)
             case "group":
-                return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps)
+                groups = math.gcd(GROUPS, channels if channels >= NARROW else max(channels // 4, 1))
+                return nn.GroupNorm(groups if channels % groups == 0 else 1, channels, eps)
             case "local_response":
                 return LocalResponseNorm(groups=halves)
         return nn.Identity()

@@ -155,6 +155,8 @@ class Network(nn.Module):
     def replace_head(self, num_classes: int) -> None:
         """Puts a freshly initialised last layer with `num_classes` outputs in the place of the last one.
 
+        Auxiliary heads get one too.
+
         Raises:
             ModelError: `num_classes` is less than 1.
         """
@@ -164,11 +166,14 @@ class Network(nn.Module):
                 expected="at least 1",
                 remedy="give the number of classes of the data",
             )
-        parent_name, _, child_name = self.head_name.rpartition(".")
         old = self.head
         with old.weight.device:
-            new = self.make_head(num_classes).to(old.weight.dtype)
-        setattr(self.get_submodule(parent_name), child_name, new.train(old.training))
+            _put(self, self.head_name, self.make_head(num_classes).to(old.weight.dtype))
+            for auxiliary in self.auxiliary_heads().values():
+                name, last = [(name, m) for name, m in auxiliary.named_modules() if isinstance(m, nn.Linear)][-1]
+                fresh = nn.Linear(last.in_features, num_classes).to(last.weight.dtype)
+                self.initialise(fresh)
+                _put(auxiliary, name, fresh)
         self.model_options = {**self.model_options, "num_classes": num_classes}
 
     def check_input_size(self, height: int, width: int) -> None:
@@ -200,6 +205,12 @@ class Network(nn.Module):
     @property
     def _name(self) -> str:
         return self.model_name or type(self).__name__
+
+
+def _put(parent: nn.Module, name: str, new: nn.Module) -> None:
+    """Puts a layer in the place of the one of that name, in the same mode."""
+    inner, _, child = name.rpartition(".")
+    setattr(parent.get_submodule(inner), child, new.train(parent.get_submodule(name).training))
 
 
 def _in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:

@@ -1,4 +1,4 @@
-"""Normalisations that torch does not have as the papers define them."""
+"""Normalisations that torch does not have as the papers define them, or not with an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eyebright.errors import ModelError
+from eyebright.errors import InputSizeError, ModelError
+
+
+class InstanceNorm(nn.Module):
+    """Normalises each channel of each sample over its height and width; then a learned scale and shift.
+
+    Args:
+        channels: of the maps.
+        eps: what is added to the variance.
+
+    Source:
+        Ulyanov, Vedaldi, Lempitsky: Instance Normalization, arXiv 1607.08022.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised `x`, of its shape `[N, C, H, W]`.
+
+        Raises:
+            InputSizeError: the maps are of a single pixel, which normalised by itself is always 0.
+        """
+        if x.shape[2] * x.shape[3] == 1:
+            raise InputSizeError(
+                "instance normalisation was given maps of 1×1",
+                expected="maps of two pixels at least: each is normalised by itself, and one value would always be 0",
+                remedy='use larger pictures, or normalisation = "group"',
+            )
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        """The size, as `print` shows it."""
+        return f"{len(self.weight)}"
 
 
 class LocalResponseNorm(nn.Module):

@@ -121,7 +121,8 @@ class AlexNet2012(Network):
         self.fc7 = nn.Sequential(nn.Linear(4096, 4096), style.dense_activation(), nn.Dropout(dropout))
         self.fc8 = nn.Linear(4096, num_classes)
         self.apply(self.initialise)
-        for layer in (self.conv2[0], self.conv4[0], self.conv5[0], self.fc6[1], self.fc7[0]):
+        positive = (self.conv2[0], self.conv4[0], self.conv5[0], self.fc6[1], self.fc7[0])
+        for layer in positive if style.initialisation == "paper" else ():
             nn.init.ones_(cast(Tensor, layer.bias))  # so that their ReLUs begin with positive input (§5)
 
     def initialise(self, layer: nn.Module) -> None:

@@ -72,6 +72,7 @@ class SplitAlexNet2012(nn.Module):
         self.fc8 = nn.Linear(4096, model.num_classes).to(self.devices[0])
         self.to(next(model.parameters()).dtype)
         self.load(model)
+        self.train(model.training)
 
     def load(self, model: AlexNet2012) -> None:
         """Copies the weights of a whole network into the halves."""

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.network import Network
 from eyebright.models.catalog import CATALOG, find_entry
-from eyebright.models.published import find_weights
+from eyebright.models.published import WEIGHTS, find_weights
 from eyebright.models.weights import fetch_weights, fit_weights, read_weights
 from eyebright.random import seeded
 
@@ -101,17 +101,26 @@ def create_model(
 def _with_weights(
     name: str, num_classes: int | None, weights: str | Path, seed: int | None, options: dict[str, Any]
 ) -> Network:
-    find_entry(name)
-    path = Path(weights) if Path(weights).is_file() else fetch_weights(find_weights(name, str(weights)))
+    check_options(name, options | ({} if num_classes is None else {"num_classes": num_classes}))
+    is_published = isinstance(weights, str) and weights in WEIGHTS.get(name, {})
+    path = fetch_weights(find_weights(name, str(weights))) if is_published or not is_file(weights) else Path(weights)
     given = read_weights(path)
     with torch.device("meta"):
         model = create_model(name, **options)
         head = given.get(f"{model.head_name}.weight")
-        if head is not None and len(head) != model.num_classes:
+        if head is not None and head.dim() > 0 and len(head) not in (0, model.num_classes):
             model = create_model(name, num_classes=len(head), **options)
-    fitted = fit_weights(given, model, weights)
+    fitted = fit_weights(given, model, path)
     model.to_empty(device="cpu").load_state_dict(fitted)
     if num_classes not in (None, model.num_classes):
         with nullcontext() if seed is None else seeded(seed, "initialisation"):
             model.replace_head(num_classes or 0)
     return model
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; a name that cannot be one is none."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False

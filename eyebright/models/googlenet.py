@@ -8,7 +8,8 @@ Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going
 the paper has 5×5. Parameters with 1000 classes: 6,998,552 (with auxiliary heads 13,378,280) and 6,624,904 (13,004,888).
 
 Differences from the paper: pools round up where it does not say, so that its map sizes come out; the auxiliary heads
-pool to 4×4 whatever the picture's size. First weights, which it does not give, are the libraries': N(0, 0.01²) cut off.
+pool to 4×4 whatever the picture's size. First weights, which it does not give, are those of public models: the
+library's N(0, 0.01²) cut off, which needs its batch norm; in the paper's form Glorot's, with biases of 0.2, as Caffe's.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class GoogLeNet(Network):
         style: Style = STYLE,
     ):
         super().__init__()
-        self.style, self.smallest_input = style, form.smallest_input
+        self.form, self.style, self.smallest_input = form, style, form.smallest_input
         # x: [N, C, 224, 224]
         self.conv1 = Convolution(in_channels, 64, 7, style, stride=2)
         self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -132,8 +133,12 @@ class GoogLeNet(Network):
         self.apply(self.initialise)
 
     def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.01²) cut off at two deviations; or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        """Weights from N(0, 0.01²) cut off at two deviations; in the paper's form Glorot's; or as in the style."""
+        if isinstance(layer, nn.Conv2d | nn.Linear) and self.form is PAPER:
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, 0.2 if isinstance(layer, nn.Conv2d) else 0.0)
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
         self.style.initialise(layer)
 

@@ -106,12 +106,17 @@ class PartialConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(sum(map(len, SEEN)), 5, 5))  # in the order of SEEN
         self.bias = nn.Parameter(torch.empty(len(SEEN)))
+        self.rows = [[maps for maps in SEEN if len(maps) == count] for count in (3, 4, 6)]  # alike in how many they see
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, 6, H, W]` → `[N, 16, H - 4, W - 4]`."""
-        kernels, nothing = iter(self.weight.unbind()), self.weight.new_zeros(5, 5)
-        placed = [next(kernels) if seen in maps else nothing for maps in SEEN for seen in range(6)]
-        return F.conv2d(x, torch.stack(placed).view(len(SEEN), 6, 5, 5), self.bias)
+        planes = torch.split(x, 1, dim=1)
+        kernels = torch.split(self.weight, [len(row) * len(row[0]) for row in self.rows])
+        outputs = []
+        for row, weight in zip(self.rows, kernels, strict=True):  # each map a group of its own
+            seen = torch.cat([planes[i] for maps in row for i in maps], dim=1)
+            outputs.append(F.conv2d(seen, weight.view(len(row), -1, 5, 5), groups=len(row)))
+        return torch.cat(outputs, dim=1) + self.bias[:, None, None]
 
 
 class LeNet5Original(Network):

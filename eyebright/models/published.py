@@ -50,8 +50,9 @@ class Weights:
 
     @property
     def filename(self) -> str:
-        """The file's own name."""
-        return self.url.rsplit("/", 1)[1]
+        """Under which the file is kept: its own name, or that of its repository where all files are called alike."""
+        parts = self.url.split("/")
+        return f"{parts[-4]}.safetensors" if parts[-1] == "model.safetensors" else parts[-1]
 
 
 @cache
@@ -123,8 +124,13 @@ WEIGHTS: dict[str, dict[str, Weights]] = {
 }
 
 
-def find_weights(model: str, weights: str) -> Weights:
+def find_weights(model: str, weights: str, *, or_file: bool = True) -> Weights:
     """The facts of published weights.
+
+    Args:
+        model: the network's name.
+        weights: the weights' name.
+        or_file: whether a file might have been named as well; it only makes the error say so.
 
     Raises:
         ModelError: there are none of this name for this network.
@@ -132,8 +138,8 @@ def find_weights(model: str, weights: str) -> Weights:
     known = WEIGHTS.get(model, {})
     if weights not in known:
         raise ModelError(
-            f"{model} has no published weights called '{weights}', and there is no such file",
-            expected=f"one of {', '.join(known)}, or the path of a file" if known else "the path of a file",
+            f"{model} has no published weights called '{weights}'" + (", and there is no such file" if or_file else ""),
+            expected=" or ".join([*known, *(["the path of a file"] if or_file or not known else [])]),
             remedy=did_you_mean(weights, known) or f"weights are published for {', '.join(WEIGHTS)}",
         )
     return known[weights]

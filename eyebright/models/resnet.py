@@ -67,6 +67,7 @@ class Block(nn.Module):
         shortcut: what the input passes through before it is added; None: nothing is added.
         preactivation: whether normalisation and nonlinearity stand before each convolution, and none after the sum.
         style: which normalisation and nonlinearity.
+        after_stem: with pre-activation, whether the stem has normalised this block's input already.
     """
 
     def __init__(
@@ -76,41 +77,50 @@ class Block(nn.Module):
         shortcut: nn.Module | None,
         preactivation: bool,
         style: Style,
+        after_stem: bool = False,
     ):
         super().__init__()
         self.depth, self.preactivation, self.norm_first = len(convolutions), preactivation, style.normalise == "before"
         before = in_channels
         for number, (channels, kernel, stride) in enumerate(convolutions, start=1):
             convolution = nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2, bias=style.bias)
+            done_before = preactivation and after_stem and number == 1
             self.add_module(f"conv{number}", convolution)
-            self.add_module(f"bn{number}", style.norm(before if preactivation else channels))
-            self.add_module(f"relu{number}", style.activation())
+            norm = nn.Identity() if done_before else style.norm(before if preactivation else channels)
+            self.add_module(f"bn{number}", norm)
+            self.add_module(f"relu{number}", nn.Identity() if done_before else style.activation())
             before = channels
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, in_channels, H, W]` → `[N, channels, …]`, height and width divided by the strides."""
-        y, last = x, self.depth
-        for number in range(1, last + 1):
-            convolution, norm, activation = (getattr(self, f"{name}{number}") for name in ("conv", "bn", "relu"))
-            if self.preactivation:
-                y = convolution(self._normalised(norm, activation, y))
-                continue
-            y = convolution(y)
-            if number < last:
-                y = self._normalised(norm, activation, y)
-        if self.preactivation:
-            return self._joined(x, y)
-        norm, activation = getattr(self, f"bn{last}"), getattr(self, f"relu{last}")
+        return self._preactivated(x) if self.preactivation else self._postactivated(x)
+
+    def _postactivated(self, x: Tensor) -> Tensor:
+        y = x
+        for number in range(1, self.depth):
+            y = self._normalised(number, getattr(self, f"conv{number}")(y))
+        y = getattr(self, f"conv{self.depth}")(y)
+        norm, activation = getattr(self, f"bn{self.depth}"), getattr(self, f"relu{self.depth}")
         if self.norm_first:
             y = norm(y)
-        y = activation(self._joined(x, y))
+        if self.downsample is not None:
+            y = y + self.downsample(x)
+        y = activation(y)
         return cast(Tensor, y if self.norm_first else norm(y))
 
-    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
-        return y if self.downsample is None else y + self.downsample(x)
+    def _preactivated(self, x: Tensor) -> Tensor:
+        """A shortcut that changes the shape takes what the first convolution takes; the identity takes the input."""
+        activated = self._normalised(1, x)
+        y = activated
+        for number in range(1, self.depth + 1):
+            y = getattr(self, f"conv{number}")(y if number == 1 else self._normalised(number, y))
+        if self.downsample is None:
+            return y
+        return y + (x if isinstance(self.downsample, nn.Identity) else cast(Tensor, self.downsample(activated)))
 
-    def _normalised(self, norm: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
+    def _normalised(self, number: int, x: Tensor) -> Tensor:
+        norm, activation = getattr(self, f"bn{number}"), getattr(self, f"relu{number}")
         return cast(Tensor, activation(norm(x)) if self.norm_first else norm(activation(x)))
 
 
@@ -129,26 +139,26 @@ class ResNet(Network):
         self.style = style
         wide = 4 if shape.bottleneck else 1
 
-        def block(before: int, channels: int, stride: int) -> Block:
+        def block(before: int, channels: int, stride: int, after_stem: bool = False) -> Block:
             shortcut: nn.Module | None = nn.Identity() if shape.shortcuts else None
             if shape.shortcuts and (stride, before) != (1, channels * wide):
                 projection = nn.Conv2d(before, channels * wide, 1, stride, bias=style.bias)
-                shortcut = nn.Sequential(projection, style.norm(channels * wide))
+                shortcut = nn.Sequential(projection, *([] if preactivation else [style.norm(channels * wide)]))
             convolutions = [(channels, 3, stride), (channels, 3, 1)]
             if shape.bottleneck:
                 first, second = (stride, 1) if shape.stride_first else (1, stride)
                 convolutions = [(channels, 1, first), (channels, 3, second), (channels * wide, 1, 1)]
-            return Block(before, convolutions, shortcut, preactivation, style)
+            return Block(before, convolutions, shortcut, preactivation, style, after_stem)
 
         def stage(before: int, channels: int, count: int, stride: int) -> nn.Sequential:
             others = (block(channels * wide, channels, 1) for _ in range(count - 1))
-            return nn.Sequential(block(before, channels, stride), *others)
+            return nn.Sequential(block(before, channels, stride, after_stem=channels == 64), *others)
 
         # x: [N, C, 224, 224]
         kernel, step = (7, 2) if stem == "photographs" else (3, 1)
         self.conv1 = nn.Conv2d(in_channels, 64, kernel, step, padding=kernel // 2, bias=style.bias)
-        self.bn1 = nn.Identity() if preactivation else style.norm(64)
-        self.relu = nn.Identity() if preactivation else style.activation()
+        self.bn1 = style.norm(64)
+        self.relu = style.activation()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "photographs" else nn.Identity()  # [N, 64, 56, 56]
         self.layer1 = stage(64, 64, shape.blocks[0], stride=1)  # [N, 64 · wide, 56, 56]
         self.layer2 = stage(64 * wide, 128, shape.blocks[1], stride=2)  # [N, 128 · wide, 28, 28]

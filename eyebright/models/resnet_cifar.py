@@ -58,19 +58,19 @@ class ResNetCifar(Network):
                 remedy="take span = 2, as the paper does",
             )
 
-        def block(before: int, channels: int, stride: int) -> Block:
+        def block(before: int, channels: int, stride: int, after_stem: bool = False) -> Block:
             convolutions = [(channels, 3, stride), *[(channels, 3, 1)] * (span - 1)]
             fit = nn.Identity() if before == channels else ZeroPaddingShortcut()
-            return Block(before, convolutions, fit if shortcuts else None, preactivation, style)
+            return Block(before, convolutions, fit if shortcuts else None, preactivation, style, after_stem)
 
         def stage(before: int, channels: int, stride: int) -> nn.Sequential:
             others = (block(channels, channels, 1) for _ in range(2 * blocks // span - 1))
-            return nn.Sequential(block(before, channels, stride), *others)
+            return nn.Sequential(block(before, channels, stride, after_stem=before == channels), *others)
 
         # x: [N, C, 32, 32]
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=style.bias)
-        self.bn1 = nn.Identity() if preactivation else style.norm(16)
-        self.relu = nn.Identity() if preactivation else style.activation()
+        self.bn1 = style.norm(16)
+        self.relu = style.activation()
         self.layer1 = stage(16, 16, stride=1)  # [N, 16, 32, 32]
         self.layer2 = stage(16, 32, stride=2)  # [N, 32, 16, 16]
         self.layer3 = stage(32, 64, stride=2)  # [N, 64, 8, 8]

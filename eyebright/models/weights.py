@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from eyebright.data.downloads import data_root, fetch, first_line, matches
+from eyebright.data.downloads import data_root, fetch, matches
 from eyebright.errors import ModelError, StoredFileError
 from eyebright.layers.network import Network
 from eyebright.models.published import Weights
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which training programs keep their weights
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
+"""Names under which training programs keep their weights."""
+DEEPEST = 4  # wrappers around weights
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that parallel training, classifiers and compilers put before keys
 
 
@@ -30,9 +30,9 @@ def fetch_weights(weights: Weights, root: str | Path | None = None) -> Path:
     folder = data_root(root) / "weights"
     others = Path(torch.hub.get_dir()) / "checkpoints" / weights.filename
     checksum = f"sha256:{weights.sha256}"
-    if not (folder / weights.filename).exists() and others.exists() and matches(others, checksum):
+    if not (folder / weights.filename).exists() and weights.sha256 and others.exists() and matches(others, checksum):
         return others
-    path = fetch(weights.url, checksum, folder)
+    path = fetch(weights.url, checksum, folder, weights.filename)
     if not matches(path, checksum):
         raise StoredFileError(
             f"{path} is not the published file: its checksum is wrong",
@@ -55,16 +55,30 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             begins_as_safetensors = file.read(9)[8:] == b"{"
         found = load_file(path) if begins_as_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _no_weights(path, first_line(error)) from error
-    while isinstance(found, dict) and (key := next((key for key in WRAPPERS if isinstance(found.get(key), dict)), "")):
-        found = found[key]
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise _no_weights(path, f"it holds a {type(found).__name__} of something else than tensors")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    except OSError as error:
+        raise _no_weights(path, error.strerror or str(error)) from error
+    except Exception as error:  # arbitrary bytes: whatever is raised means that they are no weights
+        raise _no_weights(path, "it is damaged, or holds more than tensors, which is never run") from error
+    for _ in range(DEEPEST):
+        if isinstance(found, dict):
+            found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), dict)), found)
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        raise _no_weights(path, f"it holds a {type(found).__name__}, not tensors by name")
+    found.pop("n_averaged", None)  # a count beside averaged weights
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in found)), ""):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    for name, value in found.items():
+        if not _is_plain(value):
+            raise _no_weights(path, f"{name or 'it'} is no dense tensor of real numbers")
     return found
+
+
+def _is_plain(value: object) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_nested or value.is_quantized or value.is_complex())
+    )
 
 
 def fit_weights(given: dict[str, Tensor], model: Network, source: str | Path) -> dict[str, Tensor]:

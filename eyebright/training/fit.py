@@ -19,9 +19,10 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
-from eyebright.errors import DataError, InputSizeError, ModelError, RecipeError, RunError, TrainingDivergedError
+from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.layers.network import Network
+from eyebright.layers.norm import InstanceNorm
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
@@ -463,13 +464,6 @@ def _check_pictures(model: Network, prepare: Prepare, train: Pictures) -> None:
     """Meets the network's demands with the first picture's size, before anything slow."""
     size = prepare.output_size or tuple(prepare.pixels(train.read(0)).shape[:2])
     model.check_input_size(*size)
-    if any(isinstance(layer, torch.nn.InstanceNorm2d) for layer in model.modules()):
-        try:
-            with torch.no_grad():
-                model.eval()(torch.zeros(2, prepare.channels, *size))
-        except ValueError as error:  # torch's, from the layer that meets such a map
-            raise InputSizeError(
-                f"{model.model_name} with instance normalisation has maps of 1×1 for pictures of {size[0]}×{size[1]}",
-                expected="maps of two pixels at least: each is normalised by itself",
-                remedy='prepare larger pictures, or set model.normalisation = "group"',
-            ) from error
+    if any(isinstance(layer, InstanceNorm) for layer in model.modules()):
+        with torch.no_grad():
+            model.eval().forward_training(torch.zeros(2, prepare.channels, *size))

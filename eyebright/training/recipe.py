@@ -16,7 +16,7 @@ from eyebright.data.augment import Augment
 from eyebright.data.prepare import Prepare
 from eyebright.errors import RecipeError, did_you_mean
 from eyebright.models.catalog import find_entry
-from eyebright.models.create import check_options
+from eyebright.models.create import check_options, is_file
 from eyebright.models.published import WEIGHTS, find_weights
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -217,7 +217,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     find_entry(recipe.model.name)
     check_options(recipe.model.name, recipe.model.options)
     weights = recipe.model.weights
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None and not is_file(weights):
         find_weights(recipe.model.name, weights)
     return recipe
 

@@ -211,6 +211,10 @@ def test_what_cannot_be_shown_is_refused(images, refuses):
         find_views("dense", (0,))
     with refuses(DataError, "crops of 32×32 from pictures of 20 pixels"):
         view_probabilities(classifier(), images, find_views("10-crops", (20,)))
+    with refuses(DataError, "views 'dense' at scales 100000"):
+        find_views("dense", (100_000,))
+    with refuses(DataError, "crops of 64×64 from pictures of 48×60 pixels"):
+        view_probabilities(classifier(resize=None, crop=64), images, VIEWS["5-crops"])
     with refuses(DataError, "crops of no size from pictures of any size"):
         view_probabilities(classifier(resize=None, crop=None), images, VIEWS["5-crops"])
     with refuses(InputSizeError, "alexnet was to be applied densely to pictures of 80×100 pixels"):

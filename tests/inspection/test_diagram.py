@@ -76,7 +76,7 @@ def test_what_follows_a_layer_alone_is_in_its_box():
         ("conv 3×3, 64→64", "batch norm", "ReLU"), ("conv 3×3, 64→64", "batch norm"), ("add", "ReLU"),
     ]  # fmt: skip
     assert unit.boxes[2].inputs == (unit.boxes[1].number, unit.entry)
-    (unit,) = make_diagram(on_meta("resnet18", preactivation=True)).stages[1].units
+    _, unit = make_diagram(on_meta("resnet18", preactivation=True)).stages[1].units
     assert [box.lines for box in unit.boxes][-1] == ("add",)
     assert [box.kind for box in unit.boxes] == ["other", "convolution", "convolution", "join"]
 

@@ -191,7 +191,7 @@ def test_list(eyebright, monkeypatch):
     rows = [" ".join(line.split()) for line in out.splitlines()]
     assert (code, len(rows)) == (0, 1 + len(list_models()))
     assert "resnet18 2015 11,689,512 1,814.1 224 69.76 / 89.08 imagenet BSD-3-Clause He, Zhang, Ren, Sun" in rows
-    assert "lenet5_1998 1998 60,000 0.4 32 LeCun, Bottou, Bengio, Haffner" in rows
+    assert "lenet5_1998 1998 60,000 0.3 32 LeCun, Bottou, Bengio, Haffner" in rows
     code, out, _ = eyebright("models", "--json")
     assert code == 0
     found = {row["name"]: row for row in json.loads(out)}
@@ -287,3 +287,17 @@ def test_images_are_no_source_of_figures_without_classes(refuses):
         standings.measure_accuracy(
             find_standing("zfnet"), Images(np.zeros((1, 8, 8, 3), np.uint8), np.array([0]), ("a",))
         )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--graph", "x.svg"), ("--compare", "alexnet"), ("--classes", 3), ("resnet18", "--figure", "f.svg"),
+        ("--figure", "f.svg", "--classes", 3), ("resnet18", "--weights", "imagenet"), ("--data", "cifar10"),
+        ("resnet18", "--input", 10**9), ("resnet18", "--classes", 10**17),
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_there_are_refused(eyebright, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    assert eyebright("models", *arguments)[0] == 2
+    assert not list(tmp_path.iterdir())

@@ -105,3 +105,9 @@ def test_what_does_not_fit_is_refused(refuses):
         convolve(np.zeros((2, 5, 5)), np.zeros((1, 3, 3, 3)))
     with refuses(DataError, "a kernel of 7 on a side of 5 with padding 0"):
         convolve(np.zeros((1, 5, 5)), np.zeros((1, 1, 7, 7)))
+    with refuses(DataError, r"kernels of shape \[1, 1, 1, 3\]"):
+        convolve_as_matrices(np.zeros((1, 5, 5)), np.zeros((1, 1, 1, 3)))
+    with refuses(DataError, "stride 0"):
+        convolve(np.zeros((1, 5, 5)), np.zeros((1, 1, 3, 3)), stride=0)
+    with refuses(DataError, "a pool of kind 'max'"):
+        pool(np.zeros((1, 4, 4)), 2, kind="max")

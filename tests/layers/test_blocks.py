@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from eyebright.errors import ModelError
+from eyebright.errors import InputSizeError, ModelError
 from eyebright.layers.blocks import Style
 from eyebright.layers.norm import LocalResponseNorm
 
@@ -18,8 +18,11 @@ def test_a_normalisation_averages_over_its_axes(name):
     torch.testing.assert_close(norm(x), (x - mean) / torch.sqrt(variance + 1e-5))
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 16), (6, 2), (7, 1)])
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(256, 32), (64, 32), (96, 32), (48, 4), (32, 8), (16, 4), (6, 1), (7, 1)]
+)
 def test_group_norm_averages_over_groups_of_channels(channels, groups):
+    """Of 32 groups as in the paper; narrow maps of fewer, so that a group is never a single channel."""
     norm = Style(normalisation="group").norm(channels).double()
     assert norm.num_groups == groups
     x = torch.randn(2, channels, 4, 4, dtype=torch.float64)
@@ -101,3 +104,11 @@ def test_the_papers_weights_are_left_alone():
     before = layer.weight.clone()
     Style().initialise(layer)
     assert torch.equal(layer.weight, before)
+
+
+def test_instance_norm_of_single_pixels_is_refused(refuses):
+    norm = Style(normalisation="instance").norm(4)
+    with refuses(InputSizeError, "instance normalisation was given maps of 1×1"):
+        norm(torch.zeros(2, 4, 1, 1))
+    assert norm(torch.randn(2, 4, 1, 2)).shape == (2, 4, 1, 2)
+    assert str(norm) == "InstanceNorm(4)"

@@ -185,6 +185,17 @@ def test_the_halves_exchange_data_before_conv3_and_the_dense_layers_only():
     assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
 
 
+def test_a_network_that_only_answers_is_split_into_halves_that_only_answer():
+    whole = create_model("alexnet_2012", num_classes=3, seed=0).eval()
+    x = torch.randn(1, 3, 99, 99) * 50
+    with torch.no_grad():
+        torch.testing.assert_close(SplitAlexNet2012(whole, ("cpu", "cpu"))(x), whole(x), rtol=1e-5, atol=1e-6)
+
+
+def test_biases_of_one_are_the_papers_alone():
+    assert create_model("alexnet_2012", num_classes=3, initialisation="he").conv4[0].bias.abs().max() == 0
+
+
 def test_halves_are_joined_again():
     split, whole = halves_and_whole()
     joined = split.whole_state_dict()

@@ -115,3 +115,23 @@ def test_first_weights_are_cut_off():
     weight = create_model("googlenet", seed=0).inception4e.branch2[1].conv.weight
     assert weight.abs().max() <= 0.02
     assert weight.std().item() == pytest.approx(0.0088, rel=0.02)  # of a normal distribution cut off at two deviations
+
+
+def test_a_new_head_is_new_in_the_auxiliary_heads_too(model):
+    changed = copy.deepcopy(model)
+    changed.replace_head(3)
+    logits, auxiliary = changed.forward_training(pictures())
+    assert [answers.shape for answers in (logits, *auxiliary)] == [(2, 3)] * 3
+    again = create_model(changed.model_name, **changed.model_options)
+    again.load_state_dict(changed.state_dict())
+
+
+def test_first_weights_of_the_papers_form():
+    """Without batch norm, the library's small weights would let the signal fade."""
+    model = create_model("googlenet_2014", num_classes=5, seed=0).eval()
+    conv = model.conv3.conv
+    assert torch.equal(conv.bias, torch.full_like(conv.bias, 0.2))
+    assert conv.weight.abs().max() <= (6 / (64 * 9 + 192 * 9)) ** 0.5
+    with torch.no_grad():
+        outputs = model.forward_stages(pictures(side=96))
+    assert outputs["inception5b"].std() > 0.05

@@ -115,13 +115,52 @@ def test_a_preactivated_block_with_zero_weights_is_the_identity_for_all_values()
     assert made.bn1.num_features == 64
 
 
-def test_a_preactivated_block_is_norm_relu_convolution_twice():
-    made = create_model("resnet18", preactivation=True).layer2[0].double().eval()
-    x = torch.randn(2, 64, 9, 9, dtype=torch.float64)
-    y = F.conv2d(F.relu(x / (1 + 1e-5) ** 0.5), made.conv1.weight, stride=2, padding=1)
-    y = F.conv2d(F.relu(y / (1 + 1e-5) ** 0.5), made.conv2.weight, padding=1)
-    shortcut = F.conv2d(x, made.downsample[0].weight, stride=2) / (1 + 1e-5) ** 0.5
-    torch.testing.assert_close(made(x), y + shortcut)
+def preactivated(state, x, blocks, bottleneck):
+    """Full pre-activation (arXiv 1603.05027, figure 4e and appendix), with nothing but the state dict.
+
+    The stem normalises before the first block splits; where the shape changes, the shortcut is a bare convolution of
+    what the first convolution takes; after the last sum stand one more normalisation and ReLU.
+    """
+
+    def conv(name, x, stride=1):
+        weight = state[f"{name}.weight"]
+        return F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2)
+
+    def active(name, x):
+        mean, var, scale, shift = (state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        factor = scale / torch.sqrt(var + 1e-5)
+        return F.relu(x * factor[:, None, None] + (shift - mean * factor)[:, None, None])
+
+    x = F.max_pool2d(active("bn1", conv("conv1", x, 2)), 3, 2, 1)
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(count):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            before = x if (stage, block) == (1, 0) else active(f"{name}.bn1", x)
+            if bottleneck:
+                y = conv(f"{name}.conv2", active(f"{name}.bn2", conv(f"{name}.conv1", before)), stride)
+                y = conv(f"{name}.conv3", active(f"{name}.bn3", y))
+            else:
+                y = conv(f"{name}.conv2", active(f"{name}.bn2", conv(f"{name}.conv1", before, stride)))
+            projected = f"{name}.downsample.0.weight" in state
+            x = y + (conv(f"{name}.downsample.0", before, stride) if projected else x)
+    return active("last.0", x).mean((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_preactivated_network_computes_what_its_paper_says(name):
+    shape = SHAPES[name]
+    model = create_model(name, num_classes=5, seed=0, preactivation=True).double().eval()
+    generator = torch.Generator().manual_seed(1)
+    for key, value in model.state_dict().items():  # statistics as after training
+        if key.endswith("running_mean"):
+            value.copy_(torch.randn(value.shape, generator=generator, dtype=torch.float64) * 0.1)
+        elif key.endswith(("running_var", "bn1.weight", "bn2.weight", "bn3.weight")):
+            value.copy_(torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5)
+    assert not [key for key in model.state_dict() if "downsample.1" in key or key.startswith("layer1.0.bn1")]
+    x = torch.randn(2, 3, 75, 64, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        expected = preactivated(model.state_dict(), x, shape.blocks, shape.bottleneck)
+        torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_norm_after_the_nonlinearity():

@@ -212,6 +212,64 @@ class Trap:
         return Path.touch, (self.path,)
 
 
+def looped():
+    found = {}
+    found["model"] = found
+    return found
+
+
+ODD_FILES = {
+    "loop": looped,
+    "numbers for names": lambda: {1: torch.zeros(1)},
+    "a number beside names": lambda: {**create_model("cnn_mnist").state_dict(), 7: torch.zeros(1)},
+    "sparse": lambda: {"a": torch.zeros(2, 2).to_sparse()},
+    "meta": lambda: {"a": torch.empty(2, device="meta")},
+    "complex": lambda: {"a": torch.zeros(2, dtype=torch.complex64)},
+    "a list": lambda: [torch.zeros(1)],
+    "a tensor": lambda: torch.zeros(1),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+def test_odd_dicts_are_refused(name, tmp_path, refuses):
+    torch.save(ODD_FILES[name](), tmp_path / "odd.pth")
+    with refuses(StoredFileError, "cannot read weights from"):
+        create_model("cnn_mnist", weights=tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2", "epoch", "error: nothing", "Redirect", "\x80\x02}q\x00."])
+def test_texts_are_refused_in_our_own_words(text, tmp_path, refuses):
+    (tmp_path / "log.pth").write_bytes(text.encode("latin-1"))
+    with refuses(StoredFileError, "cannot read weights from") as raised:
+        read_weights(tmp_path / "log.pth")
+    assert "weights_only" not in str(raised.value)
+
+
+def test_an_output_without_dimensions_is_another_networks(tmp_path, refuses):
+    state = create_model("cnn_mnist").state_dict() | {"output.weight": torch.tensor(1.0)}
+    torch.save(state, tmp_path / "odd.pth")
+    with refuses(ModelError, r"output.weight is \[\], not \[10, 128\]"):
+        create_model("cnn_mnist", weights=tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize("num_classes", ["3", 2.5, True, 0])
+def test_options_are_checked_with_weights_too(trained, tmp_path, num_classes, refuses):
+    torch.save(trained[0], tmp_path / "a.pth")
+    with refuses(ModelError, "was given num_classes = "):
+        create_model("resnet20_cifar", weights=tmp_path / "a.pth", num_classes=num_classes)
+    with refuses(ModelError, "no published weights called 'aaa"):
+        create_model("resnet20_cifar", weights="a" * 300)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.module.", "module.module.", "module._orig_mod.", "model."])
+def test_prefixes_within_prefixes(trained, tmp_path, prefix):
+    state, x, answers = trained
+    averaged = {"n_averaged": torch.tensor(3)} | {prefix + key: value for key, value in state.items()}
+    torch.save({"state_dict_ema": averaged}, tmp_path / "a.pth")
+    with torch.no_grad():
+        assert torch.equal(create_model("resnet20_cifar", weights=tmp_path / "a.pth").eval()(x), answers)
+
+
 @pytest.mark.parametrize("what", ["trap", "text", "empty", "numbers", "module", "cut off", "nothing"])
 def test_files_that_hold_something_else_are_refused(trained, tmp_path, what, refuses):
     state, _, _ = trained
@@ -274,6 +332,28 @@ def test_a_file_among_torchs_own_is_taken(home, server, tmp_path):
     assert not asked
     theirs.write_bytes(b"another")
     assert fetch_weights(row) == tmp_path / "root" / "weights" / row.filename
+
+
+def test_a_file_called_like_published_weights_is_not_taken_for_them(home, trained, tmp_path, monkeypatch):
+    _, x, answers = trained
+    monkeypatch.chdir(tmp_path)
+    torch.save(create_model("resnet20_cifar", seed=9).state_dict(), tmp_path / "cifar10")
+    for model in (
+        create_model("resnet20_cifar", weights="cifar10"),
+        Classifier.published("resnet20_cifar", "cifar10").model,
+    ):
+        with torch.no_grad():
+            torch.testing.assert_close(model.eval()(x), answers, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_among_torchs_own_is_not_taken_without_a_known_checksum(home, tmp_path, offline, refuses):
+    row = dataclasses.replace(home[0], url=f"{offline}timm/a_net/resolve/main/model.safetensors", sha256="")
+    assert row.filename == "a_net.safetensors"
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / row.filename).write_bytes(b"another")
+    with refuses(DownloadError, "could not fetch") as raised:
+        fetch_weights(row)
+    assert str(tmp_path / "root" / "weights" / "a_net.safetensors") in raised.value.remedy
 
 
 def test_a_damaged_file_is_named(home, refuses):
@@ -401,4 +481,4 @@ def test_commands_take_a_network_with_published_weights(home, tmp_path, monkeypa
     code, _, err = run("predict", "resnet20_cifar", tmp_path / "pictures")
     assert code == 1
     assert "'resnet20_cifar' is a network that has learned nothing yet" in err
-    assert "add --weights imagenet" in err
+    assert "add --weights cifar10 or train it" in err
