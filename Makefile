@@ -21,7 +21,7 @@ check: .venv/.dev
 	$(BIN)/mypy
 
 test: .venv/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 	$(BIN)/pytest -q --doctest-modules eyebright -p no:cacheprovider
 
 slow: .venv/.dev

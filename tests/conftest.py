@@ -68,9 +68,17 @@ def is_whole(config):
     return everything and not hasattr(config, "workerinput") and not any(config.getoption(c, None) for c in choices)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """With several processes: what each has met is brought together."""
+    MADE.update(map(tuple, getattr(node, "workeroutput", {}).get("made", ())))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     """A whole run in which everything passed, but which met not every message, fails."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["made"] = sorted(MADE)
     if exitstatus == pytest.ExitCode.OK and is_whole(session.config) and (unmet := unmet_messages()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         session.config.stash[UNMET] = unmet

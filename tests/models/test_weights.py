@@ -270,6 +270,12 @@ def test_prefixes_within_prefixes(trained, tmp_path, prefix):
         assert torch.equal(create_model("resnet20_cifar", weights=tmp_path / "a.pth").eval()(x), answers)
 
 
+def test_a_file_that_is_not_there(tmp_path, refuses):
+    for path in (tmp_path / "nothing.pth", tmp_path):
+        with refuses(StoredFileError, "cannot read weights from"):
+            read_weights(path)
+
+
 @pytest.mark.parametrize("what", ["trap", "text", "empty", "numbers", "module", "cut off", "nothing"])
 def test_files_that_hold_something_else_are_refused(trained, tmp_path, what, refuses):
     state, _, _ = trained
