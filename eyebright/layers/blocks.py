@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eyebright.errors import ModelError
@@ -176,6 +177,26 @@ class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, sum of the branches' channels, …]`."""
         return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+class CoarsePool(nn.Module):
+    """Means of 5×5 values, three pixels apart, as auxiliary heads begin; `side` by `side` of them.
+
+    Where a map has another size than the paper's, so that there would be more or fewer, it is shared out evenly.
+
+    Args:
+        side: height and width of what comes out.
+    """
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, C, H, W]` → `[N, C, side, side]`."""
+        if all((length - 5) // 3 + 1 == self.side for length in x.shape[2:]):
+            return F.avg_pool2d(x, 5, 3)
+        return F.adaptive_avg_pool2d(x, self.side)
 
 
 STYLE = Style()  # batch normalisation before a ReLU

@@ -8,8 +8,9 @@ Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going
 the paper has 5×5. Parameters with 1000 classes: 6,998,552 (with auxiliary heads 13,378,280) and 6,624,904 (13,004,888).
 
 Differences from the paper: pools round up where it does not say, so that its map sizes come out; the auxiliary heads
-pool to 4×4 whatever the picture's size. First weights, which it does not give, are those of public models: the
-library's N(0, 0.01²) cut off, which needs its batch norm; in the paper's form Glorot's, with biases of 0.2, as Caffe's.
+pool to 4×4 whatever the picture's size, in the library's form evenly. First weights, which it does not give, are those
+of public models: the library's N(0, 0.01²) cut off, which needs its batch norm; in the paper's form Glorot's, with
+biases of 0.2, as Caffe's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import cast
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Branches, Convolution, Style
+from eyebright.layers.blocks import STYLE, Branches, CoarsePool, Convolution, Style
 from eyebright.layers.network import DropoutRate, Network
 from eyebright.layers.norm import LocalResponseNorm
 
@@ -75,9 +76,9 @@ def inception(widths: tuple[int, ...], form: Form, style: Style) -> Branches:
 class AuxiliaryHead(nn.Module):
     """A small classifier on an inner map, which brings gradient to the lower layers (§5)."""
 
-    def __init__(self, in_channels: int, num_classes: int, style: Style):
+    def __init__(self, in_channels: int, num_classes: int, form: Form, style: Style):
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.pool = CoarsePool(4) if form is PAPER else nn.AdaptiveAvgPool2d(4)
         self.conv = Convolution(in_channels, 128, 1, style)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
@@ -124,8 +125,8 @@ class GoogLeNet(Network):
         self.maxpool4 = nn.MaxPool2d(form.last_pool, 2, ceil_mode=True)  # [N, 832, 7, 7]
         for name in ("5a", "5b"):
             self.add_module(f"inception{name}", inception(MODULES[name], form, style))
-        self.aux1 = AuxiliaryHead(512, num_classes, style) if auxiliary_heads else None
-        self.aux2 = AuxiliaryHead(528, num_classes, style) if auxiliary_heads else None
+        self.aux1 = AuxiliaryHead(512, num_classes, form, style) if auxiliary_heads else None
+        self.aux2 = AuxiliaryHead(528, num_classes, form, style) if auxiliary_heads else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()  # [N, 1024]
         self.dropout = nn.Dropout(dropout)

@@ -18,7 +18,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Convolution, Style
+from eyebright.layers.blocks import STYLE, CoarsePool, Convolution, Style
 from eyebright.layers.network import DropoutRate, Network
 
 Kernel = int | tuple[int, int]
@@ -106,7 +106,7 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, num_classes: int, style: Style):
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(5)
+        self.pool = CoarsePool(5)
         self.conv0 = Convolution(768, 128, 1, style)
         self.conv1 = Convolution(128, 768, 5, style, padded=False)
         self.flatten = nn.Flatten()

@@ -135,3 +135,12 @@ def test_first_weights_of_the_papers_form():
     with torch.no_grad():
         outputs = model.forward_stages(pictures(side=96))
     assert outputs["inception5b"].std() > 0.05
+
+
+def test_the_auxiliary_pool_of_each_form():
+    """14×14 maps: 5×5 means with stride 3 in the paper (§5), evenly laid windows in the library."""
+    x = torch.randn(1, 512, 14, 14)
+    for name, expected in (("googlenet_2014", F.avg_pool2d(x, 5, 3)), ("googlenet", F.adaptive_avg_pool2d(x, 4))):
+        with torch.device("meta"):
+            model = create_model(name, auxiliary_heads=True)
+        assert torch.equal(model.aux1.pool(x), expected)

@@ -93,3 +93,13 @@ def test_first_weights_are_cut_off(model):
     assert model.Mixed_6e.branch1x1.conv.weight.abs().max() <= 0.2
     assert model.AuxLogits.conv1.conv.weight.abs().max() <= 0.02
     assert model.AuxLogits.fc.weight.abs().max() <= 0.002
+
+
+@pytest.mark.parametrize(("size", "height"), [(17, 17), (8, 9)])
+def test_the_auxiliary_head_against_its_definition(model, size, height):
+    """At the paper's size a 5×5 mean with stride 3, as its published weights expect; else evenly laid windows."""
+    head = copy.deepcopy(model.AuxLogits).double()
+    x = torch.randn(2, 768, height, size, dtype=torch.float64)
+    pooled = F.avg_pool2d(x, 5, 3) if size == 17 else F.adaptive_avg_pool2d(x, 5)
+    y = layer(head.conv1, layer(head.conv0, pooled)).flatten(1)
+    torch.testing.assert_close(head(x), y @ head.fc.weight.T + head.fc.bias)
