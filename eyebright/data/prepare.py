@@ -85,7 +85,7 @@ class Prepare(BaseModel):
         if isinstance(self.resize, tuple):
             return self.resize
         shorter = min(height, width)
-        return round(height * self.resize / shorter), round(width * self.resize / shorter)
+        return height * self.resize // shorter, width * self.resize // shorter
 
     def crop_batch(self, pixels: Tensor) -> Tensor:
         """Cuts the centre out of pictures, uint8 `[N, H, W, C]` → `[N, h, w, C]`."""
@@ -93,7 +93,7 @@ class Prepare(BaseModel):
             return pixels
         height, width = _as_pair(self.crop)
         pixels = pad_to(pixels, height, width)
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        top, left = middle(pixels.shape[1] - height), middle(pixels.shape[2] - width)
         return pixels[:, top : top + height, left : left + width]
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -132,6 +132,15 @@ class Prepare(BaseModel):
         red, green, blue = pixels.to(torch.int32).unbind(-1)
         luma = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16  # 0.299, 0.587, 0.114 in 1/65536
         return luma.to(torch.uint8)[..., None]
+
+
+def middle(room: int) -> int:
+    """Where a crop in the middle begins, with so many pixels to spare; a half goes to the even side, as in libraries.
+
+    >>> [middle(room) for room in (32, 43, 41)]
+    [16, 22, 20]
+    """
+    return round(room / 2)
 
 
 def pad_to(pixels: Tensor, height: int, width: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from eyebright.classifier import ROWS, Classifier, probabilities
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
-from eyebright.data.prepare import Prepare
+from eyebright.data.prepare import Prepare, middle
 from eyebright.errors import DataError, did_you_mean
 
 LARGEST = 8192  # pixels: as much as Prepare resizes to
@@ -160,12 +160,12 @@ def cut(inputs: Tensor, size: tuple[int, int], views: Views) -> Tensor:
     height, width = size
     if views.square:
         side = min(inputs.shape[2:])
-        inputs = _window(inputs, (inputs.shape[2] - side) // 2, (inputs.shape[3] - side) // 2, side, side)
+        inputs = _window(inputs, middle(inputs.shape[2] - side), middle(inputs.shape[3] - side), side, side)
     bottom, right = inputs.shape[2] - height, inputs.shape[3] - width
     if bottom < 0 or right < 0:
         raise _no_crops(size, f"{inputs.shape[2]}×{inputs.shape[3]} pixels")
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if views.crops == "corners" else []
-    places = [*corners, (bottom // 2, right // 2)]
+    places = [*corners, (middle(bottom), middle(right))]
     crops = torch.cat([_window(inputs, top, left, height, width) for top, left in places])
     return torch.cat([crops, crops.flip(3)]) if views.mirrored else crops
 
