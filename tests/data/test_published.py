@@ -39,6 +39,7 @@ class Trap:
 def offline(offline, monkeypatch):
     """No test of these reaches the network: the published homes are a port where nobody listens."""
     monkeypatch.setattr(published, "MNIST_HOME", f"{offline}mnist/")
+    monkeypatch.setattr(published, "FASHION_MNIST_HOME", f"{offline}fashion-mnist/")
     monkeypatch.setattr(published, "CIFAR10_HOME", f"{offline}cifar/")
     return offline
 
@@ -317,7 +318,7 @@ def test_every_damage_to_a_pickle_is_a_data_error_or_gives_arrays(cifar, noise):
         damaged[position] ^= 1 << position % 8
         root = cifar("python", "folder", data_batch_1=bytes(damaged))
         try:
-            published._read_cifar10_batch(root / "cifar10", "data_batch_1")
+            published._read_cifar_batch(root / "cifar10", "data_batch_1", 1, b"labels")
             outcomes.add("arrays")
         except DataError:
             outcomes.add("refused")
@@ -362,6 +363,56 @@ def test_an_archive_of_something_else_is_named(tmp_path, make_archive, refuses):
         load_cifar10(tmp_path)
 
 
+# fashion-mnist and cifar100: the same forms with other classes
+
+
+def test_fashion_mnist_has_clothes(mnist, noise, offline, monkeypatch):
+    root = mnist()
+    (root / "mnist").rename(root / "fashion-mnist")
+    parts = PUBLISHED["fashion-mnist"](root)
+    assert np.array_equal(parts["train"].pixels, noise(20, 28, 28, 1))
+    assert parts["test"].classes[::9] == ("T-shirt/top", "Ankle boot")
+    assert len(set(parts["test"].classes)) == 10
+    assert set(published.FASHION_MNIST_FILES) == set(MNIST_FILES)
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+@pytest.mark.parametrize("place", ["folder", "folder in folder", "archive"])
+def test_both_forms_of_cifar100_give_its_fine_classes(tmp_path, offline, form, place):
+    random = np.random.default_rng(0)
+    folder, inside = tmp_path / "cifar100", f"cifar-100-{form}"
+    pictures = {name: random.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8) for name in ("train", "test")}
+    fine = {name: random.integers(0, 100, 30) for name in pictures}
+    files = {}
+    for name, pixels in pictures.items():
+        planes = pixels.transpose(0, 3, 1, 2).reshape(30, -1)
+        coarse = fine[name] // 5
+        if form == "binary":
+            labels = np.stack([coarse, fine[name]], axis=1).astype(np.uint8)
+            files[f"{name}.bin"] = np.hstack([labels, planes]).tobytes()
+        else:
+            batch = {b"data": planes, b"fine_labels": fine[name].tolist(), b"coarse_labels": coarse.tolist()}
+            files[name] = pickle.dumps(batch, 2)
+    target = folder / inside if place == "folder in folder" else folder
+    target.mkdir(parents=True)
+    if place == "archive":
+        with tarfile.open(folder / f"cifar-100-{form}.tar.gz", "w:gz") as archive:
+            for name, data in files.items():
+                member = tarfile.TarInfo(f"{inside}/{name}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    else:
+        for name, data in files.items():
+            (target / name).write_bytes(data)
+    parts = PUBLISHED["cifar100"](tmp_path)
+    for name, part in parts.items():
+        assert np.array_equal(part.pixels, pictures[name])
+        assert np.array_equal(part.labels, fine[name])
+    classes = parts["train"].classes
+    assert (len(classes), classes[0], classes[51], classes[99]) == (100, "apple", "mushroom", "worm")
+    assert list(classes) == sorted(set(classes))
+
+
 # downloads
 
 
@@ -371,7 +422,12 @@ def md5_of(data):
 
 @pytest.mark.parametrize(
     ("load", "first"),
-    [(load_mnist, "mnist/train-images-idx3-ubyte.gz"), (load_cifar10, "cifar10/cifar-10-binary.tar.gz")],
+    [
+        (load_mnist, "mnist/train-images-idx3-ubyte.gz"),
+        (load_cifar10, "cifar10/cifar-10-binary.tar.gz"),
+        (PUBLISHED["fashion-mnist"], "fashion-mnist/train-images-idx3-ubyte.gz"),
+        (PUBLISHED["cifar100"], "cifar100/cifar-100-binary.tar.gz"),
+    ],
 )
 def test_a_set_that_is_not_there_is_asked_for_at_its_home(offline, tmp_path, refuses, load, first):
     with refuses(DownloadError, first.rpartition("/")[2]) as raised:
@@ -403,4 +459,6 @@ def test_cifar10_is_fetched_from_its_home_into_the_root(server, cifar, monkeypat
 
 def test_downloads_come_over_https():
     assert published.MNIST_HOME.startswith("https://") and published.CIFAR10_HOME.startswith("https://")
-    assert all(len(bytes.fromhex(md5)) == 16 for md5 in (MNIST_FILES | CIFAR10_ARCHIVES).values())
+    assert published.FASHION_MNIST_HOME.startswith("https://")
+    sums = [MNIST_FILES, published.FASHION_MNIST_FILES, CIFAR10_ARCHIVES, published.CIFAR100_ARCHIVES]
+    assert all(len(bytes.fromhex(md5)) == 16 for files in sums for md5 in files.values())

@@ -225,7 +225,10 @@ def test_a_name_like_no_other_says_where_was_looked(refuses, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     with refuses(DataError, "no data at 'pets/zzz'") as raised:
         load_data("pets/zzz")
-    assert str(tmp_path) in raised.value.remedy and "digits, mnist, cifar10" in raised.value.expected
+    assert (
+        str(tmp_path) in raised.value.remedy
+        and "digits, mnist, fashion-mnist, cifar10, cifar100" in raised.value.expected
+    )
 
 
 def load_one(place):
