@@ -35,8 +35,9 @@ def load_data(
     """The three parts of a source of pictures.
 
     Args:
-        source: ``"digits"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``, ``"cifar100"``; a folder of class folders,
-            with or without train/val/test above them; or a .zip or .tar(.gz/.xz) of one. A name never stands for other data than the published.
+        source: ``"digits"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"`` or ``"cifar100"``; a folder of class
+            folders, with or without train/val/test above them; or a .zip or .tar(.gz/.xz) of one. A name never stands
+            for other data than the published.
         root: where published sets are looked for and fetched to (default: ``$EYEBRIGHT_DATA``, or the user's cache).
         val_fraction: share of the training part that becomes validation where the source has none; 0: none.
         test_fraction: share that becomes the test part where the source has none.
