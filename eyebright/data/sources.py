@@ -15,8 +15,10 @@ from eyebright.data.downloads import data_root
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.published import PUBLISHED
 from eyebright.data.split import Splits, make_splits
+from eyebright.data.tables import load_csv, load_npz
 from eyebright.errors import DataError, did_you_mean
 
+TABLES = {".csv": load_csv, ".npz": load_npz}
 PART_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -36,8 +38,8 @@ def load_data(
 
     Args:
         source: ``"digits"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"`` or ``"cifar100"``; a folder of class
-            folders, with or without train/val/test above them; or a .zip or .tar(.gz/.xz) of one. A name never stands
-            for other data than the published.
+            folders, with or without train/val/test above them; a .zip or .tar(.gz/.xz) of one; a .csv of paths and
+            labels; or an .npz of arrays. A name never stands for other data than the published.
         root: where published sets are looked for and fetched to (default: ``$EYEBRIGHT_DATA``, or the user's cache).
         val_fraction: share of the training part that becomes validation where the source has none; 0: none.
         test_fraction: share that becomes the test part where the source has none.
@@ -62,12 +64,14 @@ def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[st
         if path.is_dir():
             return _read_folder(path, str(source))
         single = path.is_file()
+        if single and path.suffix.lower() in TABLES:
+            return TABLES[path.suffix.lower()](path)
         if single and is_archive(path):
             return _read_folder(unpack(path), str(source))
     if single:
         raise DataError(
             f"{source} is a single file",
-            expected="a folder of class folders, or a .zip or .tar(.gz/.xz) of one",
+            expected="a folder of class folders, a .zip or .tar(.gz/.xz) of one, a .csv or an .npz",
             remedy="give the folder that holds the class folders",
         )
     names = ", ".join(PUBLISHED)
