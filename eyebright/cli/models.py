@@ -53,22 +53,28 @@ def command(
         str | None,
         typer.Option(help="Measure accuracy for --figure on this SOURCE (default: as published).", show_default=False),
     ] = None,
-    speed: Annotated[bool, typer.Option(help="Measure speed for --figure on this machine.")] = True,
+    speed: Annotated[
+        bool | None, typer.Option(help="Measure speed for --figure on this machine (default: yes).", show_default=False)
+    ] = None,
     root: Root = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """List the networks, or show how one is built: stages, shapes, what each sees, parameters, multiply-adds."""
     of_one = {"--classes": classes, "--input": input_, "--layers": layers, "--graph": graph, "--compare": compare}
-    of_figure = {"--weights": weights, "--data": data}
-    if figure is None and (given := [option for option, value in of_figure.items() if value]):
+    of_figure = {"--weights": weights, "--data": data, "--speed": speed}
+    if layers and (graph is not None or compare is not None or json):
+        raise typer.BadParameter(
+            "it is for the table of one network alone: leave the others out", param_hint="--layers"
+        )
+    if figure is None and (given := [option for option, value in of_figure.items() if value is not None]):
         raise typer.BadParameter("it says what --figure shows: give --figure FILE", param_hint=given[0])
     if name is None and (given := [option for option, value in of_one.items() if value]):
         raise typer.BadParameter("it is about one network: name it", param_hint=given[0])
     if figure is not None and name is not None:
         raise typer.BadParameter("it shows all networks: name none", param_hint="--figure")
     if figure is not None:
-        _draw_standings(figure, weights or "imagenet", data, speed, root, device, json)
+        _draw_standings(figure, weights or "imagenet", data, speed is not False, root, device, json)
     elif name is None:
         _list(json)
     else:
@@ -100,6 +106,7 @@ def _show(
     summary = summarise(model, input_size)
     if graph is not None:
         save_figure(graph, draw_graph(make_diagram(model, input_size)))
+        typer.echo(f"drawn: {graph}", err=json or other is not None)
     if second is not None:
         beside = summarise(second, input_size)
         if json:
@@ -108,9 +115,7 @@ def _show(
             make_console().print(render_comparison(summary, beside))
     elif json:
         print_json(summary.as_dict())
-    elif graph is not None:
-        typer.echo(f"drawn: {graph}")
-    else:
+    elif graph is None:
         make_console().print(render(summary) if layers else render_tree(make_diagram(model, input_size), summary))
         _print_weights(name)
 

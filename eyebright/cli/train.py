@@ -20,7 +20,10 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder (default: runs/<recipe>).", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation, dropout.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of initialisation, order, augmentation, dropout (default: 0).", show_default=False),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: training.epochs=3", show_default=False),
@@ -50,9 +53,11 @@ def command(
     """
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
-    of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights}
-    if resume is not None and (given := [option for option, value in of_begin.items() if value]):
+    of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights, "--seed": seed}
+    if resume is not None and (given := [option for option, value in of_begin.items() if value not in (None, [])]):
         raise typer.BadParameter("a run is resumed as it was begun: leave it out", param_hint=given[0])
+    if resume is None and accept_differences:
+        raise typer.BadParameter("it is about resuming: give --resume RUN", param_hint="--accept-differences")
     from eyebright import road
 
     try:
@@ -66,7 +71,7 @@ def command(
                 recipe,
                 data=data,
                 out=out,
-                seed=seed,
+                seed=seed or 0,
                 changes=[*(set_ or ()), *([f"model.weights={weights!r}"] if weights else [])],
                 root=root,
                 device=device,

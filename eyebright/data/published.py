@@ -184,6 +184,8 @@ def _read_cifar_batch(
     try:
         if binary.exists():
             records = np.frombuffer(binary.read_bytes(), np.uint8).reshape(-1, labels + 3 * 32 * 32)
+            if not len(records):
+                raise ValueError("it is empty")
             return records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].astype(np.int64)
         batch = ArrayUnpickler(io.BytesIO((folder / name).read_bytes()), encoding="bytes").load()
         return batch[b"data"].reshape(-1, 3, 32, 32), np.asarray(batch[key], dtype=np.int64)

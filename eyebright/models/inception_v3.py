@@ -12,6 +12,7 @@ pools to 5×5 whatever the picture's size, where the paper's pool of 5×5 with s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -108,7 +109,8 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.pool = CoarsePool(5)
         self.conv0 = Convolution(768, 128, 1, style)
-        self.conv1 = Convolution(128, 768, 5, style, padded=False)
+        alone = replace(style, normalisation="none", normalise="before")  # its map is a single pixel
+        self.conv1 = Convolution(128, 768, 5, alone if style.normalisation == "instance" else style, padded=False)
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(768, num_classes)
 

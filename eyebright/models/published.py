@@ -139,7 +139,7 @@ def find_weights(model: str, weights: str, *, or_file: bool = True) -> Weights:
     if weights not in known:
         raise ModelError(
             f"{model} has no published weights called '{weights}'" + (", and there is no such file" if or_file else ""),
-            expected=" or ".join([*known, *(["the path of a file"] if or_file or not known else [])]),
+            expected=" or ".join([*known, *(["the path of a file"] if or_file else [])]) or "a network that has some",
             remedy=did_you_mean(weights, known) or f"weights are published for {', '.join(WEIGHTS)}",
         )
     return known[weights]

@@ -17,6 +17,8 @@ from eyebright.models.published import Weights
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 """Names under which training programs keep their weights."""
 DEEPEST = 4  # wrappers around weights
+REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # of weights
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # of counters
 PREFIXES = ("module.", "model.", "_orig_mod.")  # that parallel training, classifiers and compilers put before keys
 
 
@@ -69,7 +71,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         found = {name.removeprefix(prefix): value for name, value in found.items()}
     for name, value in found.items():
         if not _is_plain(value):
-            raise _no_weights(path, f"{name or 'it'} is no dense tensor of real numbers")
+            raise _no_weights(path, f"{name or 'it'} is no dense tensor of numbers")
     return found
 
 
@@ -77,7 +79,8 @@ def _is_plain(value: object) -> bool:
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
-        and not (value.is_meta or value.is_nested or value.is_quantized or value.is_complex())
+        and value.dtype in (*REAL, *WHOLE)
+        and not (value.is_meta or value.is_nested)
     )
 
 
@@ -85,7 +88,7 @@ def fit_weights(given: dict[str, Tensor], model: Network, source: str | Path) ->
     """A file's weights as `model` takes them: without heads that it lacks, with the counters that older files lack.
 
     Raises:
-        ModelError: keys or shapes differ from the network's.
+        ModelError: keys or shapes differ from the network's, or whole numbers stand for weights.
     """
     expected = model.state_dict()
     heads = {"aux1", "aux2", "AuxLogits"}
@@ -95,8 +98,9 @@ def fit_weights(given: dict[str, Tensor], model: Network, source: str | Path) ->
     for name, value in fitted.items():
         if name in expected and value.is_floating_point():
             fitted[name] = value.to(expected[name].dtype)
-    shapes = {name: tuple(value.shape) for name, value in fitted.items()}
-    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    kinds = {True: "", False: "whole numbers "}
+    shapes = {name: kinds[value.is_floating_point()] + str(list(value.shape)) for name, value in fitted.items()}
+    wanted = {name: kinds[value.is_floating_point()] + str(list(value.shape)) for name, value in expected.items()}
     if shapes != wanted:
         raise ModelError(
             f"the weights of {source} are not those of {model.model_name}: {_difference(shapes, wanted)}",
@@ -106,12 +110,12 @@ def fit_weights(given: dict[str, Tensor], model: Network, source: str | Path) ->
     return fitted
 
 
-def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     for what, names in (("without", wanted.keys() - found.keys()), ("with unknown", found.keys() - wanted.keys())):
         if names:
             return f"{what} {', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}"
     name = next(name for name in wanted if found[name] != wanted[name])
-    return f"{name} is {list(found[name])}, not {list(wanted[name])}"
+    return f"{name} is {found[name]}, not {wanted[name]}"
 
 
 def _no_weights(path: Path, reason: str) -> StoredFileError:

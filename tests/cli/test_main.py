@@ -170,7 +170,9 @@ def test_a_finished_run_says_so_and_exits_0(eyebright, run):
     assert (done.returncode, "is finished" in done.stderr) == (0, True)
 
 
-@pytest.mark.parametrize("option", [("--weights", "imagenet"), ("--data", "x"), ("--set", "a.b=1"), ("--out", "x")])
+@pytest.mark.parametrize(
+    "option", [("--weights", "imagenet"), ("--data", "x"), ("--set", "a.b=1"), ("--out", "x"), ("--seed", "0")]
+)
 def test_a_run_is_resumed_as_it_was_begun(eyebright, run, option):
     done = eyebright("train", "--resume", run, *option)
     assert (done.returncode, "a run is resumed as it was begun" in done.stderr) == (2, True)

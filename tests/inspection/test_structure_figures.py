@@ -295,6 +295,7 @@ def test_images_are_no_source_of_figures_without_classes(refuses):
         ("--graph", "x.svg"), ("--compare", "alexnet"), ("--classes", 3), ("resnet18", "--figure", "f.svg"),
         ("--figure", "f.svg", "--classes", 3), ("resnet18", "--weights", "imagenet"), ("--data", "cifar10"),
         ("resnet18", "--input", 10**9), ("resnet18", "--classes", 10**17),
+        ("--no-speed",), ("lenet5", "--layers", "--json"), ("lenet5", "--layers", "--graph", "x.svg"),
     ],
 )  # fmt: skip
 def test_options_that_mean_nothing_there_are_refused(eyebright, tmp_path, monkeypatch, arguments):

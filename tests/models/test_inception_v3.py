@@ -103,3 +103,11 @@ def test_the_auxiliary_head_against_its_definition(model, size, height):
     pooled = F.avg_pool2d(x, 5, 3) if size == 17 else F.adaptive_avg_pool2d(x, 5)
     y = layer(head.conv1, layer(head.conv0, pooled)).flatten(1)
     torch.testing.assert_close(head(x), y @ head.fc.weight.T + head.fc.bias)
+
+
+def test_the_auxiliary_head_has_no_instance_norm_of_a_single_pixel():
+    with torch.device("meta"):
+        model = create_model("inception_v3", auxiliary_heads=True, normalisation="instance")
+        logits, (auxiliary,) = model.forward_training(torch.empty(2, 3, 299, 299))
+    assert logits.shape == auxiliary.shape
+    assert model.AuxLogits.conv1.conv.bias is not None

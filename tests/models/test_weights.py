@@ -225,6 +225,8 @@ ODD_FILES = {
     "sparse": lambda: {"a": torch.zeros(2, 2).to_sparse()},
     "meta": lambda: {"a": torch.empty(2, device="meta")},
     "complex": lambda: {"a": torch.zeros(2, dtype=torch.complex64)},
+    "four bits": lambda: {"a": torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)},
+    "truth values": lambda: {"a": torch.zeros(2, dtype=torch.bool)},
     "a list": lambda: [torch.zeros(1)],
     "a tensor": lambda: torch.zeros(1),
 }
@@ -243,6 +245,13 @@ def test_texts_are_refused_in_our_own_words(text, tmp_path, refuses):
     with refuses(StoredFileError, "cannot read weights from") as raised:
         read_weights(tmp_path / "log.pth")
     assert "weights_only" not in str(raised.value)
+
+
+def test_whole_numbers_are_no_weights(tmp_path, refuses):
+    state = create_model("cnn_mnist").state_dict()
+    torch.save(state | {"output.weight": (state["output.weight"] * 100).to(torch.int8)}, tmp_path / "odd.pth")
+    with refuses(ModelError, r"output.weight is whole numbers \[10, 128\], not \[10, 128\]"):
+        create_model("cnn_mnist", weights=tmp_path / "odd.pth")
 
 
 def test_an_output_without_dimensions_is_another_networks(tmp_path, refuses):

@@ -248,16 +248,6 @@ def test_infinite_weights_never_reach_a_report():
         (recipe(prepare={"resize": [30, 30]}), splits(), InputSizeError, "exactly 32×32"),
         (recipe(model={"name": "alexnet"}), splits(), InputSizeError, "at least 63×63"),
         (recipe(model={"name": "resnet18", "normalisation": "instance"}), splits(), InputSizeError, "maps of 1×1"),
-        (
-            recipe(
-                model={"name": "inception_v3", "normalisation": "instance"},
-                prepare={"resize": [139, 139]},
-                auxiliary_weight=0.3,
-            ),
-            splits(),
-            InputSizeError,
-            "maps of 1×1",
-        ),
         (recipe(class_weights=[1, 2]), splits(), RecipeError, "2 numbers"),
         (recipe(), Splits(pictures(), None, pictures(0)), DataError, "test part has no pictures"),
     ],
