@@ -12,20 +12,22 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
 
-import eyebright
+import eyebright as package
+from eyebright.cli import main
 from eyebright.errors import EyebrightError
 
 SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
 TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
 
 DEFAULT_MARKS = "not slow and not cuda"
-PACKAGE = Path(eyebright.__file__).parent
+PACKAGE = Path(package.__file__).parent
 UNMET = pytest.StashKey()
 
 # the same examples in every run, and no deadline: a busy machine is no bug
@@ -107,6 +109,27 @@ def own_cache(cache_of_the_session, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("own") / "cache"
     monkeypatch.setenv("EYEBRIGHT_CACHE", str(folder))
     return folder
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def eyebright(monkeypatch, capsys):
+    """`eyebright("train", "lenet5-digits")`: runs a command line in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["eyebright", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        return Done(stop.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from eyebright.inspection.trace import pair_of
 from eyebright.layers.norm import LocalResponseNorm
 from eyebright.layers.radial import RadialBasis
 
@@ -96,17 +97,13 @@ def _without_bias(layer: nn.Module) -> list[str]:
     return [] if "bias" in dict(layer.named_parameters(recurse=False)) else ["no bias"]
 
 
-def _pair(value: Any) -> tuple[Any, Any]:
-    return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
-
-
 def _side(value: Any) -> str:
-    height, width = _pair(value)
+    height, width = pair_of(value)
     return f"{height}×{width}"
 
 
 def _number(value: Any) -> str:
-    height, width = _pair(value)
+    height, width = pair_of(value)
     return f"{height}" if height == width else f"{height}×{width}"
 
 

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from torch import nn
-
 from eyebright.inspection.describe import headline, kind_of
 from eyebright.inspection.trace import Pair, Step, trace, without_weights
-from eyebright.layers.network import Network
+from eyebright.layers.network import Network, in_a_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +166,7 @@ def make_diagram(model: Network, input_size: int | None = None) -> Diagram:
     boxes = _boxes(trace(shadow, size), stage_of)
     stages = []
     for name, modules in shadow.stages().items():
-        members = [paths[module] for module in _in_a_row(modules)]
+        members = [paths[module] for module in in_a_row(modules)]
         units = _units(boxes, members)
         if units:
             stages.append(Stage(name, tuple(_folded(units)), units[-1].boxes[-1].receptive_field))
@@ -209,14 +207,6 @@ def _is_small(step: Step, before: Box) -> bool:
         step.path.rpartition(".")[0] == before.path.rpartition(".")[0] or before.path in step.path.rpartition(".")[0]
     )
     return kind_of(step.operation) == "other" and beside
-
-
-def _in_a_row(modules: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
-    for module in modules:
-        if isinstance(module, nn.Sequential):
-            yield from _in_a_row(tuple(module))
-        else:
-            yield module
 
 
 def _units(boxes: list[Box], members: list[str]) -> list[Unit]:

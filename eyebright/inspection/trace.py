@@ -170,7 +170,7 @@ class _Recorder:
         stride = strides[0]
         if whole or len(after) < 3 or len(known) < len(fields) or stride is None:
             return None, None
-        kernel, step, dilation = (_pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "dilation"))
+        kernel, step, dilation = (pair_of(getattr(module, name, 1)) for name in ("kernel_size", "stride", "dilation"))
         height, width = (
             max(field[axis] for field in known) + (kernel[axis] - 1) * dilation[axis] * stride[axis] for axis in (0, 1)
         )
@@ -226,5 +226,6 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(value)
 
 
-def _pair(value: Any) -> Pair:
+def pair_of(value: Any) -> Pair:
+    """A layer's setting for height and width, which torch also takes as one number."""
     return (value[0], value[1]) if isinstance(value, tuple) else (value, value)

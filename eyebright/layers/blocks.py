@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from eyebright.errors import ModelError
-from eyebright.layers.network import DropoutRate
 from eyebright.layers.norm import InstanceNorm, LocalResponseNorm
 
 Normalisation = Literal["batch", "layer", "instance", "group", "local_response", "none"]
 Nonlinearity = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 Initialisation = Literal["paper", "he", "xavier", "identity"]
+DropoutRate = Annotated[float, Field(ge=0, lt=1)]  # the share of values set to zero while training
 
 GROUPS = 32  # of group normalisation, where the channels can be shared out so (Wu and He 2018, §4)
 NARROW = 64  # channels: below that, groups are fewer, of four at least: one of a single channel is instance norm
@@ -104,16 +106,24 @@ class Style:
 
     def initialise(self, layer: nn.Module) -> None:
         """Gives a convolution or dense layer its first weights, unless those are the paper's; biases become 0."""
-        if self.initialisation == "paper" or not isinstance(layer, nn.Conv2d | nn.Linear):
+        if self.initialisation == "paper":
             return
-        if self.initialisation == "xavier":
-            nn.init.xavier_uniform_(layer.weight)
-        else:
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        draw_weights(layer, nn.init.xavier_uniform_ if self.initialisation == "xavier" else he)
         if self.initialisation == "identity" and isinstance(layer, nn.Conv2d):
             _pass_on(layer)
+
+
+def draw_weights(layer: nn.Module, draw: Callable[[Tensor], object]) -> None:
+    """Has the weights of a convolution or dense layer filled in; biases become 0."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        draw(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def he(weight: Tensor) -> None:
+    """Fills weights in after He et al. 2015 (fan in)."""
+    nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 def _pass_on(layer: nn.Conv2d) -> None:

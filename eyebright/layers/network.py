@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from eyebright.errors import InputSizeError, ModelError
-
-DropoutRate = Annotated[float, Field(ge=0, lt=1)]  # the share of values set to zero while training
+from eyebright.layers.blocks import STYLE, Style
 
 
 class Network(nn.Module):
@@ -26,6 +24,7 @@ class Network(nn.Module):
         default_input: height and width, in pixels, of the pictures the network was designed for.
         smallest_input: least height and width, in pixels, that it can take.
         fixed_input: whether it takes pictures of `default_input` only (a dense layer directly on the feature map).
+        style: what stands after its layers, and its first weights.
         head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``.
         model_name: the name under which `create_model` built it; empty when a builder was called directly.
         model_options: what builds it again: ``create_model(model_name, **model_options)``.
@@ -34,6 +33,7 @@ class Network(nn.Module):
     default_input: int
     smallest_input: int
     fixed_input: bool = False
+    style: Style = STYLE
     head_name: str
 
     def __init__(self) -> None:
@@ -50,7 +50,14 @@ class Network(nn.Module):
         return {"head" if name == self.head_name else name: (module,) for name, module in self.named_children()}
 
     def initialise(self, layer: nn.Module) -> None:
-        """Gives one layer its first weights; here those that torch gave it, a subclass says otherwise."""
+        """Gives one layer its first weights: those that `style` chooses, or the paper's."""
+        if self.style.initialisation == "paper":
+            self.initialise_paper(layer)
+        else:
+            self.style.initialise(layer)
+
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Gives one layer the first weights of the paper; here those that torch gave it, a subclass says otherwise."""
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """The output of every stage by name, in order; the last one is what `forward` returns.
@@ -102,7 +109,7 @@ class Network(nn.Module):
         height, width = x.shape[-2:]
         if min(height, width) < self.smallest_input:
             raise self._too_small_for_a_map(height, width)
-        for module in _in_a_row(module for modules in self.stages().values() for module in modules):
+        for module in in_a_row(module for modules in self.stages().values() for module in modules):
             if isinstance(module, nn.Linear):
                 side = math.isqrt(module.in_features // x.shape[1])
                 if min(x.shape[2:]) < side:
@@ -129,6 +136,12 @@ class Network(nn.Module):
 
     def remove_auxiliary_heads(self) -> None:
         """Takes auxiliary heads away, for good: what the network answers stays the same."""
+        heads = list(self.auxiliary_heads().values())
+        for name, child in list(self.named_children()):
+            if any(child is head for head in heads):
+                setattr(self, name, None)
+        if "auxiliary_heads" in self.model_options:
+            self.model_options = {**self.model_options, "auxiliary_heads": False}
 
     @property
     def head(self) -> nn.Linear:
@@ -213,10 +226,10 @@ def _put(parent: nn.Module, name: str, new: nn.Module) -> None:
     setattr(parent.get_submodule(inner), child, new.train(parent.get_submodule(name).training))
 
 
-def _in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """Modules one after the other, those in sequences too."""
     for module in modules:
         if isinstance(module, nn.Sequential):
-            yield from _in_a_row(module)
+            yield from in_a_row(module)
         else:
             yield module

@@ -13,13 +13,14 @@ changes nothing at the size a network was designed for. The paper of 2012 says 2
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import LOCAL_RESPONSE, WITHOUT_NORM, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import LOCAL_RESPONSE, WITHOUT_NORM, DropoutRate, Style, draw_weights
+from eyebright.layers.network import Network
 
 TOWER = (  # channels, kernel, stride, whether a 3×3 pool with stride 2 follows
     (64, 11, 4, True),
@@ -64,10 +65,6 @@ class AlexNet(Network):
             nn.Linear(4096, num_classes),
         )
         self.apply(self.initialise)
-
-    def initialise(self, layer: nn.Module) -> None:
-        """As torch has it, or as the style says."""
-        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""
@@ -125,9 +122,6 @@ class AlexNet2012(Network):
         for layer in positive if style.initialisation == "paper" else ():
             nn.init.ones_(cast(Tensor, layer.bias))  # so that their ReLUs begin with positive input (§5)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.01²), biases 0 (§5); or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(cast(Tensor, layer.bias))
-        self.style.initialise(layer)
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Weights from N(0, 0.01²), biases 0 (§5)."""
+        draw_weights(layer, partial(nn.init.normal_, std=0.01))

@@ -17,8 +17,8 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from eyebright.layers.blocks import STYLE, WITHOUT_NORM, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, WITHOUT_NORM, DropoutRate, Style
+from eyebright.layers.network import Network
 
 LEAKY = Style(nonlinearity="leaky_relu")
 
@@ -60,10 +60,6 @@ class CnnCifar(Network):
         self.output = nn.Linear(256, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """As torch has it, or as the style says."""
-        self.style.initialise(layer)
-
 
 class CnnMnist(Network):
     """Four convolutions with three max-pools between them, and global average pooling."""
@@ -89,10 +85,6 @@ class CnnMnist(Network):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))  # [N, 128]
         self.output = nn.Linear(128, num_classes)
         self.apply(self.initialise)
-
-    def initialise(self, layer: nn.Module) -> None:
-        """As torch has it, or as the style says."""
-        self.style.initialise(layer)
 
 
 class CnnRecitation(Network):
@@ -124,7 +116,3 @@ class CnnRecitation(Network):
         self.dense = nn.Sequential(nn.Flatten(), hidden, style.dense_activation(), nn.Dropout(dropout))  # [N, width]
         self.output = nn.Linear(width, num_classes)
         self.apply(self.initialise)
-
-    def initialise(self, layer: nn.Module) -> None:
-        """As torch has it, or as the style says."""
-        self.style.initialise(layer)

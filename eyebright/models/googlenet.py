@@ -21,8 +21,8 @@ from typing import cast
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Branches, CoarsePool, Convolution, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, Branches, CoarsePool, Convolution, DropoutRate, Style
+from eyebright.layers.network import Network
 from eyebright.layers.norm import LocalResponseNorm
 
 MODULES = {  # 1×1, 3×3 after its 1×1, 5×5 after its 1×1, after the pool; input channels first
@@ -133,15 +133,14 @@ class GoogLeNet(Network):
         self.fc = nn.Linear(1024, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.01²) cut off at two deviations; in the paper's form Glorot's; or as in the style."""
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Weights from N(0, 0.01²) cut off at two deviations; in the paper's form Glorot's."""
         if isinstance(layer, nn.Conv2d | nn.Linear) and self.form is PAPER:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.constant_(layer.bias, 0.2 if isinstance(layer, nn.Conv2d) else 0.0)
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
-        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""
@@ -161,9 +160,3 @@ class GoogLeNet(Network):
         """The two auxiliary heads, on 4a and 4d, where the network has them."""
         heads = {"inception4a": self.aux1, "inception4d": self.aux2}
         return {stage: head for stage, head in heads.items() if head is not None}
-
-    def remove_auxiliary_heads(self) -> None:
-        """Takes both auxiliary heads away."""
-        self.aux1 = self.aux2 = None
-        if "auxiliary_heads" in self.model_options:
-            self.model_options = {**self.model_options, "auxiliary_heads": False}

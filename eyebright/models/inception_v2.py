@@ -16,8 +16,8 @@ from __future__ import annotations
 from pydantic import PositiveInt
 from torch import nn
 
-from eyebright.layers.blocks import STYLE, Branches, Convolution, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, Branches, Convolution, DropoutRate, Style, draw_weights, he
+from eyebright.layers.network import Network
 
 MODULES = {  # 1×1; 3×3 after its 1×1; two 3×3 after their 1×1; kind of pool; 1×1 after the pool. 0: there is none
     "3a": (64, 64, 64, 64, 96, "average", 32),  # [N, 256, 28, 28]
@@ -90,10 +90,6 @@ class InceptionV2(Network):
         self.output = nn.Linear(channels, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Convolutions and dense layers after He et al. 2015; or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        self.style.initialise(layer)
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Convolutions and dense layers after He et al. 2015."""
+        draw_weights(layer, he)

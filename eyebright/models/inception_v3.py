@@ -19,8 +19,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, CoarsePool, Convolution, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, CoarsePool, Convolution, DropoutRate, Style
+from eyebright.layers.network import Network
 
 Kernel = int | tuple[int, int]
 Step = tuple[int, Kernel]  # channels that go out, kernel
@@ -167,11 +167,10 @@ class InceptionV3(Network):
             for layer, deviation in ((self.AuxLogits.conv1.conv, 0.01), (self.AuxLogits.fc, 0.001)):
                 nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.1²) cut off at two deviations; or as in the style."""
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Weights from N(0, 0.1²) cut off at two deviations."""
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
-        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""
@@ -190,9 +189,3 @@ class InceptionV3(Network):
     def auxiliary_heads(self) -> dict[str, nn.Module]:
         """The auxiliary head on 6e, where the network has it."""
         return {} if self.AuxLogits is None else {"mixed6e": self.AuxLogits}
-
-    def remove_auxiliary_heads(self) -> None:
-        """Takes the auxiliary head away."""
-        self.AuxLogits = None
-        if "auxiliary_heads" in self.model_options:
-            self.model_options = {**self.model_options, "auxiliary_heads": False}

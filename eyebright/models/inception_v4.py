@@ -15,8 +15,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Branches, Convolution, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, Branches, Convolution, DropoutRate, Style, draw_weights, he
+from eyebright.layers.network import Network
 
 WIDE, TALL = (1, 7), (7, 1)
 
@@ -141,13 +141,9 @@ class InceptionV4(Network):
         self.last_linear = nn.Linear(1536, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Convolutions and dense layers after He et al. 2015; or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        self.style.initialise(layer)
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Convolutions and dense layers after He et al. 2015."""
+        draw_weights(layer, he)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import DropoutRate, Style
+from eyebright.layers.network import Network
 from eyebright.layers.radial import RadialBasis
 
 TANH = Style(normalisation="none", nonlinearity="tanh")
@@ -68,10 +68,6 @@ class LeNet5(Network):
         self.f6 = nn.Sequential(hidden, style.dense_activation(), nn.Dropout(dropout))  # [N, 84]
         self.output = nn.Linear(84, num_classes)
         self.apply(self.initialise)
-
-    def initialise(self, layer: nn.Module) -> None:
-        """As torch has it, or as the style says."""
-        self.style.initialise(layer)
 
 
 class ScaledTanh(nn.Module):
@@ -142,7 +138,7 @@ class LeNet5Original(Network):
         """Distances to as many codes: nothing to initialise."""
         return RadialBasis(num_classes)
 
-    def initialise(self, layer: nn.Module) -> None:
+    def initialise_paper(self, layer: nn.Module) -> None:
         """Weights and biases even in ±2.4 / fan in (§II.B)."""
         match layer:
             case nn.Conv2d() | nn.Linear():

@@ -21,8 +21,8 @@ from typing import Literal, cast
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import STYLE, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, DropoutRate, Style
+from eyebright.layers.network import Network
 
 Stem = Literal["photographs", "cifar"]
 
@@ -171,11 +171,10 @@ class ResNet(Network):
         self.fc = nn.Linear(512 * wide, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Convolutions after He et al. 2015 (fan out); the rest as torch has it, or as the style says."""
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Convolutions after He et al. 2015 (fan out); the rest as torch has it."""
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""

@@ -20,8 +20,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.errors import ModelError
-from eyebright.layers.blocks import STYLE, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import STYLE, DropoutRate, Style, draw_weights, he
+from eyebright.layers.network import Network
 from eyebright.models.resnet import Block
 
 DEPTHS = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18}  # layers → blocks in each of the three stages
@@ -81,13 +81,9 @@ class ResNetCifar(Network):
         self.linear = nn.Linear(64, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Weights after He et al. 2015 (fan in), biases 0; or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        self.style.initialise(layer)
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Weights after He et al. 2015 (fan in), biases 0."""
+        draw_weights(layer, he)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 from pydantic import PositiveInt
 from torch import nn
 
-from eyebright.layers.blocks import WITHOUT_NORM, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import WITHOUT_NORM, DropoutRate, Style
+from eyebright.layers.network import Network
 
 COLUMNS = {  # of the paper's table 1: convolutions in each of the five blocks
     "vgg11": (1, 1, 2, 2, 2),  # A
@@ -67,15 +67,14 @@ class VGG(Network):
         )
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Convolutions after He et al. 2015 (fan out), dense layers from N(0, 0.01²), biases 0; or as in the style."""
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Convolutions after He et al. 2015 (fan out), dense layers from N(0, 0.01²), biases 0."""
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.01)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
-        self.style.initialise(layer)
 
     def stages(self) -> dict[str, tuple[nn.Module, ...]]:
         """The stages in order: name → modules."""

@@ -12,11 +12,13 @@ An adaptive pool to 6×6 before the dense layers lets larger pictures in; it cha
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import PositiveInt
 from torch import nn
 
-from eyebright.layers.blocks import LOCAL_RESPONSE, Style
-from eyebright.layers.network import DropoutRate, Network
+from eyebright.layers.blocks import LOCAL_RESPONSE, DropoutRate, Style, draw_weights
+from eyebright.layers.network import Network
 
 
 class ZFNet(Network):
@@ -58,10 +60,6 @@ class ZFNet(Network):
         self.fc8 = nn.Linear(4096, num_classes)
         self.apply(self.initialise)
 
-    def initialise(self, layer: nn.Module) -> None:
-        """Weights from N(0, 0.01²), biases 0 (§3); or as in the style."""
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        self.style.initialise(layer)
+    def initialise_paper(self, layer: nn.Module) -> None:
+        """Weights from N(0, 0.01²), biases 0 (§3)."""
+        draw_weights(layer, partial(nn.init.normal_, std=0.01))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +16,6 @@ from PIL import Image
 from eyebright.cli import main
 from eyebright.errors import EyebrightError
 from eyebright.training.recipe import list_recipes
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def eyebright(monkeypatch, capsys):
-    """Runs a command line in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eyebright", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        return Done(stop.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import struct
-import tarfile
 import warnings
 from pathlib import Path
 
@@ -198,7 +197,7 @@ def batch_bytes(form, pixels, labels, protocol=2):
 
 
 @pytest.fixture
-def cifar(tmp_path, offline):
+def cifar(tmp_path, offline, make_archive):
     """`cifar("binary", "folder")`: a root with a small CIFAR-10; options replace the content of batches."""
 
     def make(form, place, **changes):
@@ -209,11 +208,8 @@ def cifar(tmp_path, offline):
         folder = tmp_path / "cifar10"
         folder.mkdir(exist_ok=True)
         if place == "archive":
-            with tarfile.open(folder / f"cifar-10-{form}.tar.gz", "w:gz") as archive:
-                for name, data in files.items():
-                    member = tarfile.TarInfo(f"{inside}/{name}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
+            archive = f"cifar10/cifar-10-{form}.tar.gz"
+            make_archive(archive, {f"{inside}/{name}": data for name, data in files.items()})
             return tmp_path
         if place == "folder in folder":
             folder = folder / inside
@@ -378,7 +374,7 @@ def test_fashion_mnist_has_clothes(mnist, noise, offline, monkeypatch):
 
 @pytest.mark.parametrize("form", ["binary", "python"])
 @pytest.mark.parametrize("place", ["folder", "folder in folder", "archive"])
-def test_both_forms_of_cifar100_give_its_fine_classes(tmp_path, offline, form, place):
+def test_both_forms_of_cifar100_give_its_fine_classes(tmp_path, offline, make_archive, form, place):
     random = np.random.default_rng(0)
     folder, inside = tmp_path / "cifar100", f"cifar-100-{form}"
     pictures = {name: random.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8) for name in ("train", "test")}
@@ -396,11 +392,8 @@ def test_both_forms_of_cifar100_give_its_fine_classes(tmp_path, offline, form, p
     target = folder / inside if place == "folder in folder" else folder
     target.mkdir(parents=True)
     if place == "archive":
-        with tarfile.open(folder / f"cifar-100-{form}.tar.gz", "w:gz") as archive:
-            for name, data in files.items():
-                member = tarfile.TarInfo(f"{inside}/{name}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+        archive = f"cifar100/cifar-100-{form}.tar.gz"
+        make_archive(archive, {f"{inside}/{name}": data for name, data in files.items()})
     else:
         for name, data in files.items():
             (target / name).write_bytes(data)

@@ -4,7 +4,6 @@ import csv
 import functools
 import io
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from rich.console import Console
 
-from eyebright.cli import main
 from eyebright.data.images import Images
 from eyebright.device import choose_plan
 from eyebright.errors import ModelError, OutputError
@@ -43,19 +41,6 @@ def drawn(table):
     console = Console(width=200, file=io.StringIO())
     console.print(table)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
-
-
-@pytest.fixture
-def eyebright(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eyebright", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        return stop.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 # the tree

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from eyebright.classifier import Classifier
@@ -467,33 +468,22 @@ def test_class_ids_are_one_for_each_class(refuses):
 
 
 @pytest.mark.filterwarnings("ignore:the data has no pictures")
-def test_commands_take_a_network_with_published_weights(home, tmp_path, monkeypatch, capsys):
-    import sys
-
-    from PIL import Image
-
-    from eyebright.cli import main
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eyebright", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-        return stop.value.code or 0, *capsys.readouterr()
-
+def test_commands_take_a_network_with_published_weights(home, tmp_path, eyebright):
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for index in range(2):
             pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{index}.png")
-    code, out, _ = run("predict", "resnet20_cifar", tmp_path / "pictures", "--weights", "cifar10", "--json", "--top", 1)
+    code, out, _ = eyebright(
+        "predict", "resnet20_cifar", tmp_path / "pictures", "--weights", "cifar10", "--json", "--top", 1
+    )
     answers = json.loads(out)
     assert (code, len(answers)) == (0, 4)
     assert answers[0]["top"][0]["class"] in Classifier.published("resnet20_cifar", "cifar10").classes
     source = ("--data", tmp_path / "pictures", "--split", "train")
-    code, out, _ = run("evaluate", "resnet20_cifar", "--weights", "cifar10", *source, "--json")
+    code, out, _ = eyebright("evaluate", "resnet20_cifar", "--weights", "cifar10", *source, "--json")
     assert (code, json.loads(out)["count"]) == (0, 4)
-    code, _, err = run("predict", "resnet20_cifar", tmp_path / "pictures")
+    code, _, err = eyebright("predict", "resnet20_cifar", tmp_path / "pictures")
     assert code == 1
     assert "'resnet20_cifar' is a network that has learned nothing yet" in err
     assert "add --weights cifar10 or train it" in err
