@@ -11,7 +11,15 @@ import torch
 from PIL import Image
 
 from eyebright.data import decode as decode_module
-from eyebright.data.decode import FORMATS, SUFFIXES, decode, decode_file, to_channels
+from eyebright.data.decode import (
+    FORMATS,
+    SUFFIXES,
+    _decode_any,
+    _decode_plain_jpeg,
+    decode,
+    decode_file,
+    to_channels,
+)
 from eyebright.errors import PictureError
 
 LOSSLESS = {
@@ -155,6 +163,46 @@ def test_inks_become_colors(landscape, encode):
     decoded = decode(encode(inks, "JPEG", quality=100, subsampling=0), "a picture")
     assert decoded.shape == (16, 24, 3)
     assert np.abs(decoded.astype(int) - np.asarray(inks.convert("RGB")).astype(int)).max() <= 4
+
+
+WANTED = [None, (1, 1), (16, 24), (33, 50), (64, 64), (130, 200), (300, 20)]
+
+
+@pytest.mark.parametrize("number", ORIENTATIONS)
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_both_jpeg_decoders_give_the_same_pixels(landscape, noise, encode, channels, options, number):
+    for picture in (landscape(133, 201), noise(67, 130, 3)):
+        for quality in (30, 75, 97):
+            data = encode(picture[..., :channels], "JPEG", quality=quality, exif=turned(number), **options)
+            for wanted in WANTED:
+                fast, slow = _decode_plain_jpeg(data, wanted), _decode_any(data, "a picture", wanted)
+                assert fast is not None and np.array_equal(fast, slow), (quality, wanted)
+
+
+def test_both_jpeg_decoders_give_the_same_pixels_of_photographs(shared_file):
+    fast = 0
+    with zipfile.ZipFile(shared_file("photos.zip")) as archive:
+        for name in [name for name in archive.namelist() if name.endswith("JPEG")][::4]:
+            data = archive.read(name)
+            for wanted in (None, (64, 64), (224, 224)):
+                pixels = _decode_plain_jpeg(data, wanted)
+                fast += pixels is not None
+                assert pixels is None or np.array_equal(pixels, _decode_any(data, name, wanted)), (name, wanted)
+    assert fast > 140
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "damaged", "cut off", "with other notes"])
+def test_what_the_fast_decoder_cannot_do_goes_to_pillow(landscape, encode, kind):
+    picture = Image.fromarray(landscape(40, 60))
+    whole = encode(picture.convert("CMYK") if kind == "CMYK" else picture, "JPEG")
+    data = {"damaged": whole[:300] + whole[420:], "cut off": whole[:-200]}.get(kind, whole)
+    if kind == "with other notes":  # an orientation that only Pillow finds
+        notes = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
+        data = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
+        assert decode(data, "on its side").shape == (60, 40, 3)
+        return
+    assert _decode_plain_jpeg(data, None) is None
 
 
 @pytest.mark.parametrize(
