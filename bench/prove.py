@@ -21,7 +21,7 @@ from typing import Any
 # runs are copies of this process, and side by side: those of two threads must not wait for each other in a loop
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
-from proofs import damage, hostile, kills, pickles, power, runs
+from proofs import caches, damage, hostile, kills, pickles, power, runs
 from rich.console import Console
 from rich.progress import Progress
 
@@ -30,7 +30,7 @@ from eyebright.device import describe_machine
 Rows = list[dict[str, Any]]
 SIZES = {  # of each proof: (in full, in the tests)
     "kills": (200, 6), "kills while writing": (80, 4), "fresh runs": (20, 2), "power cuts": (1000, 60),
-    "damaged files": (10_000, 400), "full disks": (30, 2),
+    "damaged files": (10_000, 400), "full disks": (30, 2), "caches": (50, 4),
 }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def prove_all(folder: Path, small: bool, only: list[str]) -> dict[str, Rows]:
         "fresh runs": (size["fresh runs"], lambda: kills.prove_fresh(folder, size["fresh runs"], processes)),
         "workers": (2, lambda: kills.prove_workers(folder)),
         "power cuts": (size["power cuts"], lambda: power.prove_power_cuts(folder / "power", size["power cuts"])),
+        "caches": (size["caches"], lambda: caches.prove_caches(folder / "caches", size["caches"], processes)),
         "damaged files": (1, lambda: damage.prove_damage(folder / "damage", size["damaged files"])),
         "hostile inputs": (len(hostile.INPUTS), lambda: hostile.prove_hostile(folder / "hostile")),
         "pickles": (50, lambda: pickles.prove_pickles(folder / "pickles", folder / "hostile" / "finished")),
@@ -78,6 +79,7 @@ def failures(results: dict[str, Rows]) -> dict[str, Rows]:
         "damaged files": lambda row: (
             row["memory_mib"] < 200 if "memory_mib" in row else not (row["undetected"] or row["crashed"])
         ),
+        "caches": lambda row: not (row["other"] or row["wrong"] or row["unfinished"]),
         "hostile inputs": lambda row: row["ok"],
         "pickles": lambda row: row["trap works"] and not row["executed"],
         "full disks": lambda row: row["ok"],
@@ -116,6 +118,9 @@ def _seen(name: str, rows: Rows) -> str:
         kinds = len({row["damage"] for row in rows[:-1]})
         memory = rows[-1]
         return f"{kinds} kinds of damage; at most {memory['memory_mib']:.0f} MiB beyond a whole file's reading"
+    if name == "caches":
+        hit, writing = (sum(map(test, rows)) for test in (lambda row: row["hit"], lambda row: row["moment"] != "any"))
+        return f"{hit} of two processes that prepared the same pictures were killed, {writing} while writing a file"
     if name == "hostile inputs":
         return f"exit codes {dict(Counter(row['code'] for row in rows))}; the table is below"
     if name == "pickles":

@@ -59,10 +59,19 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], kind: str, header:
     write_atomically(path, content())
 
 
-def read_safetensors(path: Path, kind: str, newest_version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_safetensors(
+    path: Path, kind: str, newest_version: int, *, mapped: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the JSON header called `kind` of a file that `write_safetensors` wrote.
 
     The checksum is compared before anything of the file is believed.
+
+    Args:
+        path: of the file.
+        kind: what it should be.
+        newest_version: of its format that the caller understands.
+        mapped: whether tensors stay in the file, mapped into memory, and are read when they are used. Only for files
+            that nobody ever changes in place.
 
     Raises:
         StoredFileError: missing, damaged, of another kind, or of a newer format than `newest_version`.
@@ -94,7 +103,9 @@ def read_safetensors(path: Path, kind: str, newest_version: int) -> tuple[dict[s
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise not_a(path, what, f"its tensors are not as its header says: {error}") from error
-    return {name: tensor.clone() for name, tensor in tensors.items()}, header  # clones: the file may change after
+    if not mapped:
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}  # the file may change after
+    return tensors, header
 
 
 def _read_checked(file: IO[bytes], path: Path, what: str) -> bytes:

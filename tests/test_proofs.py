@@ -64,6 +64,13 @@ def test_pickles_in_disguise_are_never_executed(results):
     assert [row for row in rows if row["executed"] or row["code"] != 1] == []
 
 
+def test_a_cache_that_two_processes_make_and_one_is_killed_is_right(results):
+    rows = results["caches"]
+    assert len(rows) == 4
+    assert any(row["hit"] for row in rows)
+    assert [row for row in rows if row["other"] or row["wrong"] or row["unfinished"]] == []
+
+
 @pytest.mark.parametrize("kind", ["full disks", "small disks"])
 def test_a_full_disk_leaves_what_was_there_and_says_so(results, kind):
     if not results[kind]:

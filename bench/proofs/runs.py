@@ -21,7 +21,8 @@ from PIL import Image
 from rich.console import Console
 
 from eyebright import road
-from eyebright.data.batches import keep_in_memory
+from eyebright.data.batches import keep_ready
+from eyebright.data.images import Pictures
 from eyebright.errors import EyebrightError
 from eyebright.evaluation.evaluate import compute_logits
 from eyebright.tensors import read_safetensors
@@ -30,7 +31,12 @@ from eyebright.training.checkpoint import list_checkpoints, load_checkpoint
 from eyebright.training.run import Run
 
 WALL_CLOCK = ("seconds", "images_per_second")
-STREAMED = 1  # bytes of pixels that may be kept in memory: then none are
+NOT_IN_MEMORY = 1  # bytes of pixels that may be taken into memory: then none are
+KEPT: dict[str, Callable[..., Pictures]] = {
+    "in memory": keep_ready,
+    "mapped": partial(keep_ready, limit=NOT_IN_MEMORY),
+    "streamed": lambda pictures, prepare, on_read: pictures,
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Variant:
         recipe: its name.
         changes: to it.
         workers: that prepare batches.
-        streamed: whether pictures are decoded anew each time they are met, instead of kept in memory.
+        kept: where decoded pictures are: ``"in memory"``, ``"mapped"`` from the cache, or nowhere: ``"streamed"``.
         every_step: whether each step writes a checkpoint, instead of each epoch only.
         threads: that one operation may use.
     """
@@ -49,7 +55,7 @@ class Variant:
     recipe: str
     changes: tuple[str, ...]
     workers: int = 0
-    streamed: bool = False
+    kept: str = "in memory"
     every_step: bool = False
     threads: int = 1
 
@@ -78,15 +84,15 @@ VARIANTS = {
         "training.accumulate=3", workers=2, every_step=True,
     ),
     "photographs streamed, random crops, 4 workers, each step": _photographs(
-        "augment.random_crop=true", "augment.horizontal_flip=0.5", workers=4, streamed=True, every_step=True
+        "augment.random_crop=true", "augment.horizontal_flip=0.5", workers=4, kept="streamed", every_step=True
     ),
     "SGD, plateau told by the loss, best kept, each step": _digits(
         *SGD, 'training.schedule="plateau"', "training.patience_epochs=1", 'training.monitor="val_loss"',
         'training.keep="best"', every_step=True,
     ),
-    "photographs streamed, ResNet-20, SGD, cosine, EMA, 2 workers, 2 threads": _photographs(
+    "photographs mapped, ResNet-20, SGD, cosine, EMA, 2 workers, 2 threads": _photographs(
         *SGD, "model.name=resnet20_cifar", 'training.loss="cross_entropy"', 'training.schedule="cosine"', EMA,
-        "augment.brightness=0.2", workers=2, streamed=True, threads=2,
+        "augment.brightness=0.2", workers=2, kept="mapped", threads=2,
     ),
     "SGD, constant, EMA": _digits(*SGD, 'training.schedule="constant"', EMA),
     "AdamW, linear, clipped, bfloat16, 1 worker, 2 threads": _digits(
@@ -118,7 +124,7 @@ def train(variant: Variant, path: Path, photographs: Path) -> None:
     torch.set_num_threads(variant.threads)
     quiet = Console(quiet=True)
     run.CHECKPOINT_SECONDS = 0 if variant.every_step else 300
-    fit.keep_in_memory = partial(keep_in_memory, limit=STREAMED) if variant.streamed else keep_in_memory
+    fit.keep_ready = KEPT[variant.kept]
     if Run(path).exists:
         road.resume(path, workers=variant.workers, console=quiet)
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eyebright.data.ahead import ahead
 from eyebright.data.augment import Augment
 from eyebright.data.images import ImageFiles, Images, Pictures
 from eyebright.data.prepare import Prepare
+from eyebright.data.prepared import PreparedFiles, prepare_files
 from eyebright.device import Plan
 from eyebright.errors import DataError
 from eyebright.random import generator
 
-MEMORY_LIMIT = 2 * 2**30  # bytes of pixels that are kept decoded
+MEMORY_LIMIT = 2 * 2**30  # bytes of pixels that are taken into memory
 
 
 @dataclass(frozen=True)
@@ -88,23 +90,10 @@ class Loader:
             DataError: pictures of different sizes with nothing in Prepare that makes them equal.
         """
         order = self._order(epoch)
-        if self.workers == 0:
-            for step in range(first_step, self.steps):
-                yield self._make(order, epoch, step)
-            return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="eyebright-loader") as pool:
-            waiting: deque[Future[Batch]] = deque()
-            upcoming = iter(range(first_step, self.steps))
-            try:
-                for step in upcoming:
-                    waiting.append(pool.submit(self._make, order, epoch, step))
-                    if len(waiting) > self.workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        with closing(
+            ahead(lambda step: self._make(order, epoch, step), range(first_step, self.steps), self.workers)
+        ) as made:
+            yield from made
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if not self.shuffle:
@@ -150,59 +139,46 @@ class Loader:
         return torch.cat([self.prepare.crop_batch(picture[None]) for picture in pictures])
 
 
-def keep_in_memory(
+def keep_ready(
     pictures: Pictures,
     prepare: Prepare,
     limit: int = MEMORY_LIMIT,
     on_read: Callable[[], object] | None = None,
 ) -> Pictures:
-    """Pictures on disk → `Images`, decoded once, where they are small enough; otherwise what was given.
+    """Pictures on disk → the same decoded once, for many epochs, and kept in the cache for later runs.
 
-    The pixels are those that the loader would have read: before resizing where the pictures are all of one size and
-    smaller than Prepare makes them, after it otherwise.
+    Pictures of one size, or that Prepare makes so, are taken into memory; others, and more than `limit`, are mapped
+    into memory. Batches are the same either way, and the same as from files.
 
     Args:
         pictures: in memory or on disk.
         prepare: how they will be prepared.
-        limit: bytes of pixels that may be kept.
+        limit: bytes of pixels that may be taken into memory.
         on_read: called after each picture, for a progress bar.
+
+    Returns:
+        `Images` or `PreparedFiles`; what was given where it is in memory already, or where nothing can be kept.
 
     Raises:
         PictureError: a picture cannot be decoded.
     """
     if not isinstance(pictures, ImageFiles) or len(pictures) == 0:
         return pictures
-    first = prepare.convert_channels(torch.from_numpy(pictures.read(0, prepare.at_least)))
-    resized = prepare.resized_size(*first.shape[:2])
-    if first.shape[0] * first.shape[1] <= resized[0] * resized[1]:
-        kept = _decode_all(pictures, prepare, first.shape[:2], False, limit, on_read)
-        if kept is not None:
-            return kept
-    return _decode_all(pictures, prepare, resized, True, limit, on_read) or pictures
+    prepared = prepare_files(pictures, prepare, on_read=on_read)
+    if prepared is None:
+        return pictures
+    return _take_into_memory(prepared, prepare, limit) or prepared
 
 
-def _decode_all(
-    pictures: ImageFiles,
-    prepare: Prepare,
-    size: tuple[int, ...],
-    resize: bool,
-    limit: int,
-    on_read: Callable[[], object] | None,
-) -> Images | None:
-    """All pictures at this size, or None where they are too many or one has another size."""
-    shape = (len(pictures), *size, prepare.channels)
-    if int(np.prod(shape)) > limit:
+def _take_into_memory(pictures: PreparedFiles, prepare: Prepare, limit: int) -> Images | None:
+    """All pictures at one size; None where they are too many or their sizes stay different."""
+    compact = set(map(tuple, pictures.places[:, 2:].tolist()))
+    sizes = compact if len(compact) == 1 else {prepare.resized_size(*size) for size in compact}
+    shape = (len(pictures), *next(iter(sizes)), pictures.channels)
+    if len(sizes) > 1 or math.prod(shape) > limit:
         return None
     pixels = np.empty(shape, dtype=np.uint8)
     for index in range(len(pictures)):
-        picture = pictures.read(index, prepare.at_least)
-        if resize:
-            picture = prepare.resize_picture(picture)
-        else:
-            picture = prepare.convert_channels(torch.from_numpy(picture)).numpy()
-        if picture.shape != shape[1:]:
-            return None
-        pixels[index] = picture
-        if on_read is not None:
-            on_read()
-    return Images(pixels, pictures.labels, pictures.classes, tuple(str(path) for path in pictures.paths))
+        picture = pictures.read(index)
+        pixels[index] = picture if picture.shape == shape[1:] else prepare.resize_picture(picture)
+    return Images(pixels, pictures.labels, pictures.classes, tuple(map(str, pictures.files.paths)))

@@ -7,9 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from eyebright.data.ahead import ahead
 from eyebright.data.archives import cache_folder
 from eyebright.data.decode import decode
 from eyebright.errors import PictureError
@@ -108,23 +107,11 @@ def _look_at(path: Path, folders: dict[str, str]) -> _File:
 
 def _read_all(files: Sequence[_File], workers: int, memory: _Memory) -> Generator[Digests, None, None]:
     """Reads files in order, a few ahead, and has the memory keep what it may."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="eyebright-digests") as pool:
-        waiting: deque[tuple[_File, Future[tuple[Digests, Stamp | None]]]] = deque()
-        upcoming = iter(files)
-        try:
-            while True:
-                while len(waiting) <= workers and (file := next(upcoming, None)) is not None:
-                    waiting.append((file, pool.submit(_read, file)))
-                if not waiting:
-                    return
-                file, future = waiting.popleft()
-                digests, stamp = future.result()
-                if stamp is not None:
-                    memory.keep(file, stamp, digests)
-                yield digests
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    with closing(ahead(_read, files, workers)) as read:
+        for file, (digests, stamp) in zip(files, read, strict=True):
+            if stamp is not None:
+                memory.keep(file, stamp, digests)
+            yield digests
 
 
 def _read(file: _File) -> tuple[Digests, Stamp | None]:

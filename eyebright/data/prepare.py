@@ -64,9 +64,20 @@ class Prepare(BaseModel):
 
     def resize_picture(self, picture: Pixels) -> Pixels:
         """The first half: channels and size of one picture, uint8 `[H, W, C]` → uint8 `[H', W', channels]`."""
-        own = torch.from_numpy(np.array(picture, order="C"))  # torch takes no read-only or mirrored views
-        resized: Pixels = self.resize_batch(own[None])[0].numpy()
-        return resized
+        own = picture if picture.flags.writeable and picture.flags.c_contiguous else picture.copy(order="C")
+        resized: Pixels = self.resize_batch(torch.from_numpy(own)[None])[0].numpy()  # torch takes no other views
+        return resized.copy() if np.may_share_memory(resized, picture) else resized
+
+    def compact_picture(self, picture: Pixels) -> Pixels:
+        """What is worth keeping of one picture, uint8 `[H, W, channels]`: resized, or as it is where that is smaller.
+
+        `resize_picture` gives the same for it as for the whole picture.
+        """
+        height, width = self.resized_size(*picture.shape[:2])
+        if picture.shape[0] * picture.shape[1] > height * width:
+            return self.resize_picture(picture)
+        compact: Pixels = self.convert_channels(torch.from_numpy(picture.copy(order="C"))).numpy()
+        return compact
 
     def resize_batch(self, pixels: Tensor) -> Tensor:
         """The first half for pictures of one size, uint8 `[N, H, W, C]` on the CPU; equal to one at a time, bitwise."""
@@ -163,7 +174,7 @@ def channel_statistics(pictures: Pictures, prepare: Prepare) -> tuple[tuple[floa
     """
     counts = np.zeros((prepare.channels, 256), dtype=np.int64)
     for index in range(len(pictures)):
-        pixels = prepare.resize_picture(pictures.read(index))
+        pixels = prepare.resize_picture(pictures.read(index, prepare.at_least))
         for channel in range(prepare.channels):
             counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from eyebright.classifier import Classifier, check_weights
-from eyebright.data.batches import Batch, Loader, keep_in_memory
+from eyebright.data.batches import Batch, Loader, keep_ready
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import Splits
@@ -155,9 +155,9 @@ class Fit:
         self.plan = plan or choose_plan(number_format=recipe.training.number_format)
         _check_classes(recipe, splits)
         settings = Prepare.model_validate(recipe.prepare.model_dump(exclude={"statistics"}))
-        train = keep_in_memory(splits.train, settings, on_read=on_read)
+        train = keep_ready(splits.train, settings, on_read=on_read)
         self.prepare = _with_statistics(settings, train) if recipe.prepare.statistics == "train" else settings
-        self.val = splits.val and keep_in_memory(splits.val, settings, on_read=on_read)
+        self.val = splits.val and keep_ready(splits.val, settings, on_read=on_read)
         self.classes = splits.classes
 
         self.model = self._create_model()

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from eyebright.data.augment import Augment
-from eyebright.data.batches import Loader, keep_in_memory
+from eyebright.data.batches import Loader, keep_ready
 from eyebright.data.images import ImageFiles, Images
 from eyebright.data.prepare import Prepare
+from eyebright.data.prepared import PreparedFiles
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, PictureError
 from eyebright.random import generator
@@ -243,7 +244,7 @@ def test_no_pictures_make_no_batches(in_memory):
 
 
 def loader_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("eyebright-loader")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("eyebright-ahead")]
 
 
 def test_workers_prepare_ahead_and_no_further_than_needed(in_memory, monkeypatch):
@@ -358,7 +359,7 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_pictures_kept_in_memory_give_the_batches_that_files_give(noise, files, source, prepare):
     on_disk = source(noise, files)
-    kept = keep_in_memory(on_disk, prepare)
+    kept = keep_ready(on_disk, prepare)
     assert isinstance(kept, Images)
     assert kept.classes == on_disk.classes and np.array_equal(kept.labels, on_disk.labels)
     assert [kept.name(i) for i in range(6)] == [on_disk.name(i) for i in range(6)]
@@ -368,14 +369,14 @@ def test_pictures_kept_in_memory_give_the_batches_that_files_give(noise, files, 
 
 def test_pictures_of_different_sizes_are_kept_once_they_are_equal(of_all_sizes):
     prepare = Prepare(resize=(9, 7))
-    kept = keep_in_memory(of_all_sizes, prepare)
+    kept = keep_ready(of_all_sizes, prepare)
     assert kept.pixels.shape == (7, 9, 7, 3)
     assert equal(batches(kept, prepare), batches(of_all_sizes, prepare))
 
 
 @pytest.mark.parametrize("prepare", [Prepare(), Prepare(resize=9), Prepare(resize=9, crop=8)], ids=str)
-def test_pictures_that_stay_different_are_not_kept(of_all_sizes, prepare):
-    assert keep_in_memory(of_all_sizes, prepare) is of_all_sizes
+def test_pictures_that_stay_different_are_mapped(of_all_sizes, prepare):
+    assert isinstance(keep_ready(of_all_sizes, prepare), PreparedFiles)
 
 
 @pytest.mark.parametrize(
@@ -390,29 +391,29 @@ def test_pictures_that_stay_different_are_not_kept(of_all_sizes, prepare):
     ids=["before enlarging", "after making smaller", "more in all", "less in all", "grey"],
 )
 def test_the_smaller_form_is_kept(noise, files, prepare, shape):
-    kept = keep_in_memory(files([noise(14, 12, 3, seed=i) for i in range(3)]), prepare)
+    kept = keep_ready(files([noise(14, 12, 3, seed=i) for i in range(3)]), prepare)
     assert kept.pixels.shape == (3, *shape)
 
 
 @pytest.mark.parametrize("prepare", [Prepare(), Prepare(resize=40), Prepare(resize=(14, 12))], ids=str)
-def test_more_than_the_limit_is_not_kept(noise, files, prepare):
+def test_more_than_the_limit_is_mapped(noise, files, prepare):
     on_disk = files([noise(14, 12, 3, seed=i) for i in range(3)])
-    assert keep_in_memory(on_disk, prepare, limit=3 * 14 * 12 * 3 - 1) is on_disk
-    assert isinstance(keep_in_memory(on_disk, prepare, limit=3 * 14 * 12 * 3), Images)
+    assert isinstance(keep_ready(on_disk, prepare, limit=3 * 14 * 12 * 3 - 1), PreparedFiles)
+    assert isinstance(keep_ready(on_disk, prepare, limit=3 * 14 * 12 * 3), Images)
 
 
 def test_pictures_in_memory_are_given_back(in_memory):
-    assert keep_in_memory(in_memory, Prepare(resize=4)) is in_memory
+    assert keep_ready(in_memory, Prepare(resize=4)) is in_memory
 
 
 def test_no_files_are_given_back():
     nothing = ImageFiles((), labels(0), CLASSES)
-    assert keep_in_memory(nothing, Prepare()) is nothing
+    assert keep_ready(nothing, Prepare()) is nothing
 
 
 def test_each_picture_that_was_read_is_told(noise, files):
     seen = []
-    keep_in_memory(files([noise(14, 12, 3, seed=i) for i in range(5)]), Prepare(), on_read=lambda: seen.append(1))
+    keep_ready(files([noise(14, 12, 3, seed=i) for i in range(5)]), Prepare(), on_read=lambda: seen.append(1))
     assert len(seen) == 5
 
 
@@ -420,7 +421,7 @@ def test_a_picture_that_cannot_be_read_is_named(noise, files, refuses):
     on_disk = files([noise(14, 12, 3, seed=i) for i in range(5)])
     on_disk.paths[3].write_bytes(b"")
     with refuses(PictureError, "003.png: the file is empty"):
-        keep_in_memory(on_disk, Prepare())
+        keep_ready(on_disk, Prepare())
 
 
 def test_photographs_kept_in_memory_give_the_batches_that_files_give(shared_file):
@@ -428,4 +429,4 @@ def test_photographs_kept_in_memory_give_the_batches_that_files_give(shared_file
 
     photographs = load_parts(shared_file("hymenoptera.zip"))["val"].select(range(0, 153, 8))
     prepare = Prepare(resize=(48, 40), crop=32)
-    assert equal(batches(keep_in_memory(photographs, prepare), prepare), batches(photographs, prepare))
+    assert equal(batches(keep_ready(photographs, prepare), prepare), batches(photographs, prepare))

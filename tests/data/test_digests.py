@@ -281,7 +281,7 @@ def test_an_interruption_keeps_the_work_and_leaves_no_threads(pictures, decoded)
     with pytest.raises(KeyboardInterrupt) as raised:
         file_digests(pictures, on_read=tick)
     assert raised.tb is not None  # while somebody holds its frames
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("eyebright-digests")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("eyebright-ahead")]
     before = len(decoded)
     file_digests(pictures[:7])
     assert len(decoded) == before
