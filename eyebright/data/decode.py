@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import logging
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +33,13 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 89_478_485  # a quarter of a gibibyte in RGB: a larger picture is taken for a decompression bomb
 MAX_BYTES = 2**30  # of a file: more than the pixels above take in 16 bits a channel, not compressed
 
-# the limit on pixels is an error of ours; what a decoder says about notes that it passes over tells a user nothing
+# the limit on pixels is an error of ours, and so is what cannot be decoded; what a decoder says on its own about notes
+# that it passes over tells a user nothing: as a warning, as a line of a log, or (libtiff) straight to standard error
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with suppress(AttributeError, OSError):  # where Pillow's libtiff can be reached
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
 
 
 def decode_file(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -102,10 +109,12 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> N
         raise _strange(name, describe(data)) from error
     except MemoryError as error:
         raise _unreadable(name, "it takes more memory than there is") from error
+    except OSError as error:
+        raise _unreadable(name, str(error)) from error
     except Exception as error:  # a decoder meets arbitrary bytes: whatever it raises means that it could not read them
         if "MAX_TEXT" in str(error):
             raise _unreadable(name, "its texts or its color profile are larger than a mebibyte") from error
-        raise _unreadable(name, str(error) or type(error).__name__) from error
+        raise _unreadable(name, f"it is damaged: {error}") from error
 
 
 def _load(picture: Image.Image) -> NDArray[np.uint8]:

@@ -134,6 +134,9 @@ REFUSED = {  # name → (ending, make, a piece of the reason)
     "BMP of no width": (".bmp", lambda: bmp(bytes(100), (0, 10), 24), BEGINS.format("BMP")),
     "PPM of 10⁹×10⁹": (".ppm", lambda: b"P6 1000000000 1000000000 255 abc", "decompression bomb"),
     "PPM of fractions": (".ppm", lambda: b"Pf\n2 1\n-1.0\n" + bytes(8), "floating-point numbers"),
+    "PPM of letters": (".ppm", lambda: b"P3 1 1 255 1 x 3", "it is damaged: invalid literal"),
+    "TIFF of 200 channels": (".tif", lambda: tiff(bytes(200), (1, 1), [8] * 200, 2), BEGINS.format("TIFF")),
+    "TIFF of damaged LZW": (".tif", lambda: tiff(GREY.tobytes(), SIZE, [8], tags={259: (3, [5])}), "decoder error"),
     "PPM of no width": (".ppm", lambda: b"P6 0 5 255 abc", BEGINS.format("PPM")),
     **{
         f"{kind} at {share:.0%}": (ending, lambda make=make, share=share: cut(make, share), CUT)
