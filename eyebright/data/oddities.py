@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 MAX_SCANNED = 2_000_000_000  # pixels of a JPEG times its scans: each scan goes over all of them; usual are 10 scans
+MAX_RUNS = 16_000_000  # pixels of a BMP in runs: its decoder takes about 0.1 µs for each, though a few bytes make them
+MAX_REMARKS = 1000  # in a PPM of text: its decoder goes over all the rest for each
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,8 +35,13 @@ def find_obstacle(picture: Image.Image, data: bytes) -> str | None:
             return "its palette is missing"
         if isinstance(picture.info.get("transparency"), tuple) and _raw_mode(picture) == "RGB;16B":
             return "it marks a color of 16 bits a channel as transparent"
+    width, height = picture.size
+    codec = picture.tile[0].codec_name if getattr(picture, "tile", None) else ""  # type: ignore[attr-defined]
+    if codec == "bmp_rle" and width * height > MAX_RUNS:
+        return f"its {width}×{height} pixels are more than {MAX_RUNS:,}, as many as are decoded from runs"
+    if codec == "ppm_plain" and data.count(b"#") > MAX_REMARKS:
+        return f"it has more than {MAX_REMARKS:,} remarks between its numbers"
     if picture.format in ("JPEG", "MPO"):
-        width, height = picture.size
         at_most = data.count(b"\xff\xda")  # soon counted, and nearly always enough
         if at_most * width * height > MAX_SCANNED and (scans := count_scans(data)) * width * height > MAX_SCANNED:
             return f"its {scans:,} scans of {width}×{height} pixels are more than is decoded"

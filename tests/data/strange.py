@@ -131,6 +131,11 @@ REFUSED = {  # name → (ending, make, a piece of the reason)
     "TIFF without a table": (".tif", lambda: b"II*\0\xff\xff\xff\xff", BEGINS.format("TIFF")),
     "WebP of 16,383×16,383": (".webp", lambda: webp_of_size(16_383, 16_383), "decompression bomb"),
     "BMP of 2³⁰×2³⁰": (".bmp", lambda: bmp(bytes(100), (2**30, 2**30), 24), "decompression bomb"),
+    "BMP of 9,000×9,000 in runs": (
+        ".bmp", lambda: bmp(bytes(100), (9000, 9000), 8, compression=1, palette=bytes(1024)),
+        "its 9000×9000 pixels are more than 16,000,000, as many as are decoded from runs",
+    ),
+    "PPM of many remarks": (".ppm", lambda: b"P1 1000 1000 " + b"1#\n" * 1_000_000, "more than 1,000 remarks"),
     "BMP of no width": (".bmp", lambda: bmp(bytes(100), (0, 10), 24), BEGINS.format("BMP")),
     "PPM of 10⁹×10⁹": (".ppm", lambda: b"P6 1000000000 1000000000 255 abc", "decompression bomb"),
     "PPM of fractions": (".ppm", lambda: b"Pf\n2 1\n-1.0\n" + bytes(8), "floating-point numbers"),

@@ -20,7 +20,10 @@ from eyebright.data.split import picture_digests
 from eyebright.errors import PictureError
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # in a test the filter of the module is not in force
+pytestmark = [  # in a test the filters of the module are not in force
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 
 def far_off(pixels, animal):
