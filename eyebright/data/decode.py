@@ -114,7 +114,7 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> N
     except Exception as error:  # a decoder meets arbitrary bytes: whatever it raises means that it could not read them
         if "MAX_TEXT" in str(error):
             raise _unreadable(name, "its texts or its color profile are larger than a mebibyte") from error
-        raise _unreadable(name, f"it is damaged: {error}") from error
+        raise _unreadable(name, f"it is damaged: {str(error) or type(error).__name__}") from error
 
 
 def _load(picture: Image.Image) -> NDArray[np.uint8]:
@@ -131,7 +131,8 @@ def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
     """An opened picture's pixels, 8 bits a channel: uint8 `[H, W, 1]` where it is grey, else `[H, W, 3]`."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16 bits: 65535 is white
         deep = np.asarray(picture).astype(np.float64)
-        deep[deep == picture.info.get("transparency")] = 65535
+        if (transparent := picture.info.get("transparency")) is not None:
+            deep[deep == transparent] = 65535
         return np.rint(deep.clip(0, 65535) / 257).astype(np.uint8)[..., None]
     if picture.has_transparency_data:
         on_white = Image.new("RGBA", picture.size, "white")
