@@ -5,17 +5,32 @@ Ordinary JPEGs are decoded by libjpeg-turbo through simplejpeg, everything else 
 
 from __future__ import annotations
 
+import ctypes
 import io
+import logging
 import os
+import stat
 import warnings
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from eyebright.data.oddities import (
+    find_frame,
+    find_obstacle,
+    is_white_0,
+    may_be_slow,
+    orientation,
+    scale_transparency,
+    turn_pixels,
+    turn_upright,
+    whiten_outside,
+)
+from eyebright.data.strangers import Stranger, describe
 from eyebright.errors import PictureError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -23,23 +38,19 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
 MAX_PIXELS = 89_478_485  # a quarter of a gibibyte in RGB: a larger picture is taken for a decompression bomb
+MAX_BYTES = 2**30  # of a file: more than the pixels above take in 16 bits a channel, not compressed
 
 JPEG_START = b"\xff\xd8\xff"
 NOTES = (b"Exif\0\0", b"tiff:Orientation")  # of a camera; they may say that the picture lies on its side
 REDUCTIONS = (8, 4, 2)  # in which a JPEG can be decoded in place of its full size, by both libraries and equally well
 
-UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # orientation → how to turn it
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels),
-}
-
-# the limit above is an error of ours; Pillow's warning about the same would say it twice
+# the limit on pixels is an error of ours, and so is what cannot be decoded; what a decoder says on its own about notes
+# that it passes over tells a user nothing: as a warning, as a line of a log, or (libtiff) straight to standard error
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with suppress(AttributeError, OSError):  # where Pillow's libtiff can be reached
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
 
 
 def decode_file(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -49,12 +60,29 @@ def decode_file(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[
         PictureError: the file cannot be read or is not a whole picture.
     """
     name = os.fspath(path)
+    return decode(read_file(path, name), name, at_least)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of a picture file.
+
+    Args:
+        path: the file.
+        name: what an error calls it.
+
+    Raises:
+        PictureError: it cannot be read, is larger than `MAX_BYTES`, or is a pipe or a device, whose end never comes.
+    """
     try:
-        with open(name, "rb", buffering=0) as file:  # noqa: PTH123 (half the time of `Path.read_bytes`)
-            data = file.readall()
-    except OSError as error:
-        raise _unreadable(name, error.strerror or str(error)) from error
-    return decode(data, name, at_least)
+        details = os.stat(path)  # noqa: PTH116 (with `open` half the time of a Path's own)
+        if not (stat.S_ISREG(details.st_mode) or stat.S_ISDIR(details.st_mode)):
+            raise _unreadable(name, "it is a pipe, a socket or a device")
+        if details.st_size > MAX_BYTES:
+            raise _unreadable(name, f"its {details.st_size:,} bytes are more than {MAX_BYTES:,}")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return file.readall()
+    except (OSError, ValueError) as error:  # the latter: a name that no file can have
+        raise _unreadable(name, getattr(error, "strerror", None) or str(error)) from error
 
 
 def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -88,22 +116,24 @@ def _decode_plain_jpeg(data: bytes, at_least: tuple[int, int] | None) -> NDArray
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         if colors not in ("Gray", "YCbCr") or width * height > MAX_PIXELS:
             return None
-        orientation = _read_orientation(data) if any(start in data for start in NOTES) else 1
+        if may_be_slow(data, width * height):
+            return None
+        turn = _read_orientation(data) if any(start in data for start in NOTES) else 1
         smallest: dict[str, int] = {}
         if at_least is not None:
-            wanted = at_least[::-1] if orientation >= 5 else at_least
+            wanted = at_least[::-1] if turn >= 5 else at_least
             fitting = min(height // wanted[0], width // wanted[1])
             reduction = next((number for number in REDUCTIONS if number <= fitting), 1)
             smallest = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY" if colors == "Gray" else "RGB", **smallest)
     except Exception:  # whatever a decoder raises on arbitrary bytes: Pillow will say what is wrong, or read it
         return None
-    return np.ascontiguousarray(UPRIGHT[orientation](pixels)) if orientation in UPRIGHT else pixels
+    return turn_pixels(pixels, turn)
 
 
 def _read_orientation(data: bytes) -> int:
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return orientation(picture)
 
 
 def _decode_any(data: bytes, name: str, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
@@ -112,24 +142,43 @@ def _decode_any(data: bytes, name: str, at_least: tuple[int, int] | None) -> NDA
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise _unreadable(name, f"{width}×{height} pixels are more than {MAX_PIXELS:,}")
+            if obstacle := find_obstacle(picture, data):
+                raise _unreadable(name, obstacle)
             if at_least is not None:
-                picture.draft(None, at_least if _lies_on_its_side(picture) else at_least[::-1])
-            upright = ImageOps.exif_transpose(picture)
-            return to_channels(upright)
+                picture.draft(None, at_least if orientation(picture) >= 5 else at_least[::-1])
+            return _load(picture)
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
         raise _unreadable(name, f"its pixels are more than {MAX_PIXELS:,}: a decompression bomb") from error
     except UnidentifiedImageError as error:
-        raise _unreadable(name, f"it is none of {', '.join(FORMATS)}; {_looks_like(data)}") from error
+        raise _strange(name, describe(data)) from error
+    except MemoryError as error:
+        raise _unreadable(name, "it takes more memory than there is") from error
+    except OSError as error:
+        raise _unreadable(name, str(error)) from error
     except Exception as error:  # a decoder meets arbitrary bytes: whatever it raises means that it could not read them
-        raise _unreadable(name, str(error) or type(error).__name__) from error
+        if "MAX_TEXT" in str(error):
+            raise _unreadable(name, "its texts or its color profile are larger than a mebibyte") from error
+        raise _unreadable(name, f"it is damaged: {str(error) or type(error).__name__}") from error
+
+
+def _load(picture: Image.Image) -> NDArray[np.uint8]:
+    scale_transparency(picture)
+    frame, inverted = find_frame(picture), is_white_0(picture)
+    picture.load()
+    pixels = to_channels(turn_upright(picture))
+    if frame is not None:
+        whiten_outside(pixels, frame)
+    return 255 - pixels if inverted else pixels
 
 
 def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
     """An opened picture's pixels, 8 bits a channel: uint8 `[H, W, 1]` where it is grey, else `[H, W, 3]`."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16 bits: 65535 is white
         deep = np.asarray(picture).astype(np.float64)
+        if (transparent := picture.info.get("transparency")) is not None:
+            deep[deep == transparent] = 65535
         return np.rint(deep.clip(0, 65535) / 257).astype(np.uint8)[..., None]
     if picture.has_transparency_data:
         on_white = Image.new("RGBA", picture.size, "white")
@@ -140,22 +189,24 @@ def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture.convert("RGB"))
 
 
-def _lies_on_its_side(picture: Image.Image) -> bool:
-    return bool(picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
-
-
-def _looks_like(data: bytes) -> str:
-    if data.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "it looks like a Python pickle"
-    sample = data[:512]
-    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample):
-        return f"it looks like text: {sample[:40].decode('ascii')!r}"
-    return f"it begins with the bytes {data[:8].hex(' ')}"
-
-
 def _unreadable(name: str, reason: str) -> PictureError:
+    name = _printable(name)
     return PictureError(
         f"cannot read the picture {name}: {reason}",
         expected=f"a whole picture in one of the formats {', '.join(FORMATS)}",
         remedy="repair the file, or take it out of the folder",
     )
+
+
+def _strange(name: str, stranger: Stranger) -> PictureError:
+    name = _printable(name)
+    return PictureError(
+        f"cannot read the picture {name}: it {stranger.reason}",
+        expected=f"a whole picture in one of the formats {', '.join(FORMATS)}",
+        remedy=f"{stranger.remedy}",
+    )
+
+
+def _printable(name: str) -> str:
+    """A name may hold line breaks, commands to a terminal and bytes that are no text: these are shown escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from eyebright.data.ahead import ahead
 from eyebright.data.archives import cache_folder
-from eyebright.data.decode import decode
+from eyebright.data.decode import decode, read_file
 from eyebright.errors import PictureError
 
-FORMULA = 1  # counts the ways in which decoding or digesting has changed
+FORMULA = 2  # counts the ways in which decoding or digesting has changed
 AT_ONCE = 500  # files that are looked up in one question
 KEEP_EVERY = 1000  # new digests that are kept at a time: an interruption loses no more
 SETTLED_NS = 2 * 10**9  # a file changed less than this ago could change again and keep its time
@@ -120,7 +120,7 @@ def _read(file: _File) -> tuple[Digests, Stamp | None]:
     begun = time.time_ns()  # before reading: a change while a slow disk reads must not look long past
     try:
         before = _stamp(place)
-        data = place.read_bytes()
+        data = read_file(place, str(file.path))
         after = _stamp(place)
     except OSError as error:
         path = file.path

@@ -107,10 +107,9 @@ def test_16_bits_are_rounded_to_8(encode, kind):
     assert decoded.min() == 0 and decoded.max() == 255
 
 
-def test_32_bits_are_clipped_to_16(encode):
+def test_32_bits_are_clipped_to_16():
     deep = np.array([[-5, 0, 300, 65535, 70_000]], dtype=np.int32)
-    decoded = decode(encode(Image.fromarray(deep), "TIFF"), "a picture")
-    assert decoded.ravel().tolist() == [0, 0, 1, 255, 255]
+    assert to_channels(Image.fromarray(deep)).ravel().tolist() == [0, 0, 1, 255, 255]
 
 
 def test_of_several_frames_the_first_is_taken(noise, encode):
@@ -247,7 +246,7 @@ def test_the_content_decides_and_not_the_name(tmp_path, noise, encode):
     assert np.array_equal(decode_file(tmp_path / "a.jpg"), noise(4, 4, 3))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # in a test the filter of the module is not in force
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_that_was_cut_off_is_refused_or_whole(noise, encode, kind):
     data = encode(noise(24, 20, 3), kind)
@@ -326,7 +325,7 @@ def test_a_pickle_called_jpg_is_named_and_never_unpickled(tmp_path, protocol, re
 
 def test_saved_weights_called_jpg_are_no_picture(tmp_path, refuses):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.jpg")
-    with refuses(PictureError, "it begins with the bytes 50 4b 03 04"):
+    with refuses(PictureError, "it is a zip archive, or what is stored as one: a document, saved weights"):
         decode_file(tmp_path / "a.jpg")
 
 
@@ -334,7 +333,7 @@ def test_saved_weights_called_jpg_are_no_picture(tmp_path, refuses):
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"<html>not found</html>\n", "it looks like text: '<html>not found</html>"),
+        (b"<html>not found</html>\n", "it is a web page, as a failed download leaves"),
         (b"x" * 5000, "it looks like text: 'xxxx"),
         (b"\x00\x01\x02\x03\xff\xfe\xfd\xfc\xfb", "it begins with the bytes 00 01 02 03 ff fe fd fc$"),
         (b"\x80", "it begins with the bytes 80"),
@@ -353,7 +352,7 @@ def test_what_is_no_picture_is_refused_and_said_to_be_what_it_is(tmp_path, conte
 
 def test_a_vector_drawing_or_a_page_is_not_opened(refuses):
     drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n"
-    with refuses(PictureError, "it is none of JPEG"):
+    with refuses(PictureError, "it is a PostScript drawing"):
         decode(drawing, "a.jpg")
 
 

@@ -178,29 +178,29 @@ def test_a_file_that_was_changed_just_now_is_not_remembered(pictures, decoded):
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(pictures, monkeypatch, decoded):
-    read = digests.Path.read_bytes
+    read = digests.read_file
 
-    def read_and_change(path):
-        data = read(path)
+    def read_and_change(path, name):
+        data = read(path, name)
         os.utime(path, (OLD, OLD + 7))
         return data
 
-    monkeypatch.setattr(digests.Path, "read_bytes", read_and_change)
+    monkeypatch.setattr(digests, "read_file", read_and_change)
     file_digests(pictures[:1])
-    monkeypatch.setattr(digests.Path, "read_bytes", read)
+    monkeypatch.setattr(digests, "read_file", read)
     file_digests(pictures[:1])
     assert len(decoded) == 2
 
 
 def test_a_file_that_was_fresh_when_its_reading_began_is_not_remembered(pictures, decoded, monkeypatch):
-    now, read = [OLD * 10**9 + 10**9], digests.Path.read_bytes
+    now, read = [OLD * 10**9 + 10**9], digests.read_file
 
-    def read_slowly(path):
+    def read_slowly(path, name):
         now[0] += 10**11
-        return read(path)
+        return read(path, name)
 
     monkeypatch.setattr(digests.time, "time_ns", lambda: now[0])
-    monkeypatch.setattr(digests.Path, "read_bytes", read_slowly)
+    monkeypatch.setattr(digests, "read_file", read_slowly)
     file_digests(pictures[:1])
     file_digests(pictures[:1])
     assert len(decoded) == 2
