@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,24 @@ MAX_PIXELS = 89_478_485  # a quarter of a gibibyte in RGB: a larger picture is t
 
 # the limit above is an error of ours; Pillow's warning about the same would say it twice
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class Header(NamedTuple):
+    """What an encoded picture says of itself.
+
+    Attributes:
+        format: one of `FORMATS`, told from the content.
+        turned: whether an EXIF entry says that it is stored turned or mirrored.
+    """
+
+    format: str
+    turned: bool
+
+
+def read_header(data: bytes) -> Header:
+    """What a picture that `decode` takes says of itself; its pixels are not decoded."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return Header(picture.format or "", picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9))
 
 
 def decode_file(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
