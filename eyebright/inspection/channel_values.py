@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.inspection.picture_facts import Facts, map_in_order
+from eyebright.inspection.pictures import sample
 from eyebright.random import generator
 
 SAMPLE = 5000  # pictures: enough for three decimals, and read in seconds
 SIDE = 128  # pixels: what larger pictures, and pictures of different sizes, are resized to
-PICTURED_CLASSES = 20  # whose mean pictures are kept
+PICTURED_CLASSES = 20  # that are shown by their pictures and their means
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ class ChannelValues:
         mean, std: of each channel, over all pixels of all pictures read.
         mean_error, std_error: standard errors of these, from the spread between pictures; 0 where all were read.
         histogram: how often each of the values 0…255 occurs, int64 `[C, 256]`.
-        mean_pictures: class → mean of its pictures, 0…1, float64 `[H, W, C]`; of the first `PICTURED_CLASSES` classes.
+        mean_pictures: class → mean of its pictures, 0…1, float64 `[H, W, C]`; of the classes of `choose_classes`.
     """
 
     pictures: int
@@ -86,7 +87,7 @@ def measure_channels(
     channels = 1 if (facts.channels[known] == 1).all() else 3
     prepare = Prepare(channels=channels, resize=(height, width))
 
-    sums = {label: np.zeros((height, width, channels)) for label in range(min(PICTURED_CLASSES, len(pictures.classes)))}
+    sums = {label: np.zeros((height, width, channels)) for label in choose_classes(len(pictures.classes), seed)}
     counts = np.zeros((len(chosen), channels, 256), dtype=np.int32)
     read = map_in_order(lambda index: prepare.resize_picture(pictures.read(index, prepare.at_least)), chosen.tolist())
     for row, (index, pixels) in enumerate(zip(chosen.tolist(), read, strict=True)):
@@ -113,6 +114,12 @@ def measure_channels(
             pictures.classes[label]: total / (255 * members[label]) for label, total in sums.items() if members[label]
         },
     )
+
+
+def choose_classes(classes: int, seed: int = 0) -> list[int]:
+    """Indices of the classes that are shown by their pictures: all, or `PICTURED_CLASSES` of them, drawn at random."""
+    chosen: list[int] = sample(PICTURED_CLASSES, classes, seed).tolist()
+    return chosen
 
 
 def _moments(counts: NDArray[np.int32], of: int) -> tuple[tuple[float, ...], ...]:

@@ -92,7 +92,8 @@ def find_copies(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterator[F
             yield Finding(
                 "copies",
                 f"{many(len(found), 'picture')} of {part} {'is a copy' if len(found) == 1 else 'are copies'} of "
-                f"{'another' if len(found) == 1 else 'others'} in it: {_name(facts, other)} is the same as {_name(facts, first)}",
+                f"{'another' if len(found) == 1 else 'others'} in it: {_name(facts, other)} is the same as "
+                f"{_name(facts, first)}",
                 "remove the copies: they count twice, in training as in every figure",
                 len(found),
                 tuple(_name(facts, place) for _, place in found[:NAMED]),
