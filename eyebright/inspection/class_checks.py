@@ -83,7 +83,7 @@ def find_differing_parts(facts: dict[str, Facts], classes: tuple[str, ...]) -> I
         probability = compare_shares(train, other)
         if probability < SIGNIFICANT:
             here, there = train / train.sum(), other / other.sum()
-            most = int(np.abs(here - there).argmax())
+            most = int(np.abs(train * other.sum() - other * train.sum()).argmax())  # in whole numbers: ties are ties
             yield Finding(
                 "differing_parts",
                 f"{part} has other shares of the classes than train (chi-square test, p = {probability:.1g}); most of "
@@ -125,9 +125,11 @@ def find_shortcuts(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterato
         (("smaller", "larger"), (height * width).astype(np.float64)),
         (("narrower", "wider"), width / height),
     ):
-        for label, wins in enumerate(win_rates(values, labels, len(classes))):
+        for label, wins in enumerate(win_rates(values, labels, len(classes)).tolist()):
             if max(wins, 1 - wins) >= TELLING:
-                reasons.setdefault(label, f"pictures of {classes[label]} are {words[wins > 0.5]} than all others")
+                reasons.setdefault(
+                    label, f"pictures of {classes[label]} are {words[wins > 0.5]} than nearly all others"
+                )
     for what, texts in (
         ("", [f"{w}×{h} pixels" for h, w in zip(height.tolist(), width.tolist(), strict=True)]),
         ("", [form for form, readable in zip(train.formats, known.tolist(), strict=True) if readable]),

@@ -205,7 +205,7 @@ def _draw_channels(axes: Axes, overview: Overview) -> None:
     top = 1.6 * float(np.quantile(inside, 0.98)) if inside.size else 1.0  # black and white alone would hide the rest
     axes.set_ylim(0, top)
     ends = {"0": shares[:, 0].mean(), "1": shares[:, -1].mean()}
-    high = [f"{value}: {share:.0%}" for value, share in ends.items() if share > top]
+    high = [f"{share:.0%} at {value}" for value, share in ends.items() if share > top]
     beyond = f" (above the top: {', '.join(high)})" if high else ""
     tidy(axes, "Channels in train", f"value, 0…1{beyond}", "share of pixels")
     axes.set_xlim(0, 1)
