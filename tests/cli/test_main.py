@@ -193,6 +193,14 @@ def test_data_says_what_is_wrong_and_goes_on(eyebright, folder):
     assert "always the most frequent class" in done.stdout
 
 
+def test_data_shows_how_far_it_is_on_a_terminal_alone(eyebright, folder, monkeypatch):
+    assert eyebright("data", folder, "--json").stderr == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take any stream for a terminal
+    done = eyebright("data", folder, "--json")
+    assert "41/41" in done.stderr  # 24 pictures, and the 17 of train once more
+    assert json.loads(done.stdout)
+
+
 def test_data_refuses_a_figure_of_another_form_before_it_reads(eyebright, folder, tmp_path):
     done = eyebright("data", tmp_path / "nowhere", "--figure", tmp_path / "samples.gif")
     assert_clear_error(done, "cannot draw into")
