@@ -7,40 +7,38 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Json, Root, make_console, print_json
+from eyebright.cli.options import Json, Root, count_up, make_console, print_json
 
 
 def command(
     source: Annotated[str, typer.Argument(help="SOURCE: a name, a folder of class folders, or an archive.")],
     figure: Annotated[
-        Path | None, typer.Option(help="Write a picture of samples here (.png, .svg or .pdf).", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Draw samples, class counts, sizes and channels here (.png, .svg or .pdf).", show_default=False
+        ),
     ] = None,
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Look at data first: parts, classes with counts, a picture of samples."""
+    """Look at data first: parts, classes, sizes, channels, what must be beaten, and what may be wrong."""
     from eyebright.data.sources import load_data
+    from eyebright.inspection.overview import count_readings, look_at
+    from eyebright.inspection.style import check_form
 
-    splits = load_data(source, root=root)
-    parts = splits.parts()
-    counts = {
-        name: {part.classes[i]: int((part.labels == i).sum()) for i in range(len(part.classes))}
-        for name, part in parts.items()
-    }
     if figure is not None:
-        from eyebright.inspection.pictures import draw_samples
+        check_form(figure)  # before the reading, which may be long
+    splits = load_data(source, root=root)
+    with count_up("reading", count_readings(splits)) as on_read:
+        overview = look_at(splits, on_read=on_read)
+    if figure is not None:
+        from eyebright.inspection.overview_figure import draw_overview
         from eyebright.inspection.style import save_figure
 
-        save_figure(figure, draw_samples(splits.train))
+        save_figure(figure, draw_overview(overview, splits))
     if json:
-        print_json({"source": source, "classes": list(splits.classes), "counts": counts})
-        return
-    from rich.table import Table
+        print_json(overview.as_dict())
+    else:
+        from eyebright.inspection.overview_text import render
 
-    table = Table("class", *parts, box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in splits.classes:
-        table.add_row(name, *(f"{counts[part][name]:,}" for part in parts))
-    table.add_row("all", *(f"{len(part):,}" for part in parts.values()), style="bold")
-    make_console().print(table)
+        make_console().print(render(overview))

@@ -13,6 +13,7 @@ import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -51,6 +52,24 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with suppress(AttributeError, OSError):  # where Pillow's libtiff can be reached
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
+
+
+class Header(NamedTuple):
+    """What an encoded picture says of itself.
+
+    Attributes:
+        format: one of `FORMATS`, told from the content.
+        turned: whether an EXIF entry says that it is stored turned or mirrored.
+    """
+
+    format: str
+    turned: bool
+
+
+def read_header(data: bytes) -> Header:
+    """What a picture that `decode` takes says of itself; its pixels are not decoded."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return Header(picture.format or "", orientation(picture) > 1)
 
 
 def decode_file(path: Path, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:

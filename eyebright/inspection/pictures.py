@@ -13,7 +13,7 @@ from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures, Pixels
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.inspection.confusion import shorten
-from eyebright.inspection.style import GREEN, RED, make_figure
+from eyebright.inspection.style import GREEN, RED
 from eyebright.random import generator
 
 COLUMNS = 8
@@ -90,23 +90,4 @@ def draw_answers(answers: list[Answer]) -> Figure:
         axes.imshow(answer.pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.set_axis_off()
-    return figure
-
-
-def draw_samples(pictures: Pictures, columns: int = 10, largest_classes: int = 20) -> Figure:
-    """Draws a row of pictures for each of the first classes, with the class's name and count (lecture: L3.3)."""
-    classes = pictures.classes[:largest_classes]
-    figure = make_figure(1.6 + columns * 0.95, 0.3 + len(classes) * 0.95)
-    grid = figure.subplots(len(classes), columns, squeeze=False)
-    for label, (name, row) in enumerate(zip(classes, grid, strict=True)):
-        members = np.flatnonzero(pictures.labels == label)
-        chosen = members[sample(columns, len(members))]
-        for axes, index in zip(row, chosen.tolist(), strict=False):
-            axes.imshow(pictures.read(index).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        for axes in row:
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-        caption = f"{shorten(name, LONGEST_NAME)}\n{len(members):,}"
-        row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=8)
     return figure

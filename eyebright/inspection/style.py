@@ -43,11 +43,11 @@ def encode(figure: Figure, form: str = "svg", dots_per_inch: int = 100) -> bytes
     return buffer.getvalue()
 
 
-def save_figure(path: Path, figure: Figure) -> None:
-    """Writes a figure as SVG, PNG or PDF, by the end of its name.
+def check_form(path: Path) -> str:
+    """The form that the end of a file's name asks for, one of `FORMS`.
 
     Raises:
-        OutputError: the name ends otherwise, or it cannot be written.
+        OutputError: the name ends otherwise.
     """
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
@@ -56,4 +56,14 @@ def save_figure(path: Path, figure: Figure) -> None:
             expected=f"a name that ends in .{', .'.join(FORMS)}",
             remedy=f"name it {path.with_suffix('.svg')}",
         )
+    return form
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Writes a figure as SVG, PNG or PDF, by the end of its name.
+
+    Raises:
+        OutputError: the name ends otherwise, or it cannot be written.
+    """
+    form = check_form(path)
     write_atomically(path, [encode(figure, form, dots_per_inch=130)])

@@ -171,11 +171,39 @@ def test_recipes_are_listed_and_printed(eyebright, tmp_path):
 
 
 def test_data_counts_and_draws(eyebright, folder, tmp_path):
-    counts = json.loads(eyebright("data", folder, "--json").stdout)["counts"]
-    assert {part: sum(classes.values()) for part, classes in counts.items()} == {"train": 17, "val": 2, "test": 5}
-    assert eyebright("data", folder, "--figure", tmp_path / "samples.png").returncode == 0
+    found = json.loads(eyebright("data", folder, "--json", "--figure", tmp_path / "samples.png").stdout)
+    assert {part: sum(classes.values()) for part, classes in found["counts"].items()} == {
+        "train": 17,
+        "val": 2,
+        "test": 5,
+    }
+    assert found["parts"]["train"]["formats"] == {"JPEG": 17}
+    assert [warning["kind"] for warning in found["warnings"]] == ["few_pictures"]
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.size[0] > 300
+
+
+def test_data_says_what_is_wrong_and_goes_on(eyebright, folder):
+    truncate(folder / "cats" / "3.jpg")
+    shutil.copy(folder / "cats" / "4.jpg", folder / "dogs" / "again.jpg")
+    done = eyebright("data", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be read: cats/3.jpg (" in done.stdout
+    assert "1 picture stands under more than one class: " in done.stdout
+    assert "always the most frequent class" in done.stdout
+
+
+def test_data_shows_how_far_it_is_on_a_terminal_alone(eyebright, folder, monkeypatch):
+    assert eyebright("data", folder, "--json").stderr == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take any stream for a terminal
+    done = eyebright("data", folder, "--json")
+    assert "41/41" in done.stderr  # 24 pictures, and the 17 of train once more
+    assert json.loads(done.stdout)
+
+
+def test_data_refuses_a_figure_of_another_form_before_it_reads(eyebright, folder, tmp_path):
+    done = eyebright("data", tmp_path / "nowhere", "--figure", tmp_path / "samples.gif")
+    assert_clear_error(done, "cannot draw into")
 
 
 def truncate(path):

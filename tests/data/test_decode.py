@@ -18,6 +18,7 @@ from eyebright.data.decode import (
     _decode_plain_jpeg,
     decode,
     decode_file,
+    read_header,
     to_channels,
 )
 from eyebright.errors import PictureError
@@ -142,6 +143,20 @@ def test_a_picture_is_turned_upright(landscape, encode, kind, number):
     stored = landscape(16, 24)
     upright = ORIENTATIONS[number](decode(encode(stored, kind), "as it lies"))
     assert np.array_equal(decode(encode(stored, kind, exif=turned(number)), "a picture"), upright)
+
+
+@pytest.mark.parametrize("number", [None, 0, 1, *range(2, 9), 9])
+def test_a_header_says_whether_a_picture_is_stored_turned(landscape, encode, number):
+    exif = Image.Exif()
+    if number is not None:
+        exif[0x0112] = number
+    header = read_header(encode(landscape(8, 12), "JPEG", exif=exif))
+    assert header == ("JPEG", number in (2, 3, 4, 5, 6, 7, 8))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_header_names_the_format_of_the_content(landscape, encode, kind):
+    assert read_header(encode(landscape(8, 12), kind)) == (kind, False)
 
 
 @pytest.mark.parametrize("number", [0, 9, 77])

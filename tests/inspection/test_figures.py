@@ -10,7 +10,7 @@ from eyebright.data.prepare import Prepare
 from eyebright.evaluation.evaluate import Evaluation, evaluate
 from eyebright.inspection.confusion import NAMED_CLASSES, NUMBERED_CLASSES, draw_confusion
 from eyebright.inspection.curves import draw_curves
-from eyebright.inspection.pictures import draw_answers, draw_samples, sample, show_answers
+from eyebright.inspection.pictures import draw_answers, sample, show_answers
 from eyebright.inspection.style import encode
 from eyebright.models.create import create_model
 
@@ -97,14 +97,6 @@ def test_shown_pictures_are_un_normalised_exactly():
     titles = [text.get_text() for text in draw_answers(answers).axes[0].texts]
     for answer, title in zip(answers, titles, strict=True):
         assert title.endswith("✓" if answer.right else f"is {answer.true}")
-
-
-def test_samples_have_a_row_for_each_class():
-    random = np.random.default_rng(0)
-    images = Images(random.integers(0, 256, (9, 8, 8, 1), dtype=np.uint8), np.arange(9) % 2, ("odd", "even"))
-    figure = draw_samples(images, columns=6)
-    assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == ["odd\n5", "even\n4"]
-    assert sum(bool(axes.images) for axes in figure.axes) == 9
 
 
 def test_a_sample_is_without_repetition_and_the_same_each_time():
