@@ -458,6 +458,23 @@ def test_the_same_picture_in_two_parts_is_said_in_the_report(tmp_path, two_class
     assert "pictures of the test part stand in the train part too, pixel for pixel" in run.report_path.read_text()
 
 
+def test_a_group_in_two_given_parts_is_said_in_the_report(tmp_path, two_classes, quiet):
+    for part, indices in (("train", range(20)), ("test", range(20, 30))):
+        for name in ("dark", "bright"):
+            (tmp_path / "parted" / part / name).mkdir(parents=True)
+            for index in indices:
+                kind = "png" if index % 2 else "jpg"
+                place = tmp_path / "parted" / part / name / f"of{index % 15}-{index}.{kind}"
+                place.write_bytes((two_classes / name / f"{index}.{kind}").read_bytes())
+    changes = [*SMALL, "training.epochs=1", "data.group_by='of(\\d+)'"]
+    run = road.train("cnn-binary-224", data=tmp_path / "parted", out=tmp_path / "run", changes=changes, console=quiet)
+    assert any(
+        "groups of the test part stand in the train part too (for example 1" in note
+        for note in run.environment["notes"]
+    )
+    assert "groups of the test part stand in the train part too" in run.report_path.read_text()
+
+
 def test_runs_without_a_name_get_free_folders(tmp_path, quiet, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [road.train("lenet5-digits", changes=["training.epochs=1"], console=quiet).path for _ in range(2)]

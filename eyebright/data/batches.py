@@ -205,4 +205,5 @@ def _decode_all(
         pixels[index] = picture
         if on_read is not None:
             on_read()
-    return Images(pixels, pictures.labels, pictures.classes, tuple(str(path) for path in pictures.paths))
+    names = tuple(str(path) for path in pictures.paths)
+    return Images(pixels, pictures.labels, pictures.classes, names, pictures.groups)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,12 +24,15 @@ class Pictures(Protocol):
     Attributes:
         labels: int64 `[N]`: indices into `classes`.
         classes: class names in order.
+        groups: `[N]` what each picture is of, for example a patient: pictures of one group stay in one part; or None.
     """
 
     @property
     def labels(self) -> Labels: ...  # noqa: D102
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def groups(self) -> tuple[str, ...] | None: ...  # noqa: D102
     def __len__(self) -> int: ...
     def read(self, index: int, at_least: tuple[int, int] | None = None) -> Pixels:
         """One picture, uint8 `[H, W, C]`; `at_least` (height, width) allows a decoder to stop at that detail."""
@@ -49,12 +53,14 @@ class Images:
         labels: int64 `[N]`.
         classes: class names in order.
         names: `[N]` names of the pictures; without them they are called by their number.
+        groups: `[N]` what each picture is of, see `Pictures`; or None.
     """
 
     pixels: Pixels
     labels: Labels
     classes: tuple[str, ...]
     names: tuple[str, ...] | None = field(default=None, repr=False)
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] not in (1, 3):
@@ -64,6 +70,7 @@ class Images:
                 remedy="scale to 0…255, convert with .astype('uint8'), and put channels last",
             )
         _check_labels(self.labels, self.classes, len(self.pixels))
+        _check_groups(self.groups, len(self.pixels))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -81,7 +88,8 @@ class Images:
         """The pictures at these indices, in this order."""
         chosen = np.asarray(indices, dtype=np.int64)
         names = tuple(self.name(i) for i in chosen.tolist())
-        return Images(self.pixels[chosen], self.labels[chosen], self.classes, names)
+        groups = _choose(self.groups, chosen)
+        return Images(self.pixels[chosen], self.labels[chosen], self.classes, names, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +100,17 @@ class ImageFiles:
         paths: `[N]` files.
         labels: int64 `[N]`.
         classes: class names in order.
+        groups: `[N]` what each picture is of, see `Pictures`; or None.
     """
 
     paths: tuple[Path, ...] = field(repr=False)
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, self.classes, len(self.paths))
+        _check_groups(self.groups, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -119,7 +130,65 @@ class ImageFiles:
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFiles:
         """The pictures at these indices, in this order."""
         chosen = np.asarray(indices, dtype=np.int64)
-        return ImageFiles(tuple(self.paths[i] for i in chosen), self.labels[chosen], self.classes)
+        paths, groups = tuple(self.paths[i] for i in chosen), _choose(self.groups, chosen)
+        return ImageFiles(paths, self.labels[chosen], self.classes, groups)
+
+
+def join(first: Pictures, second: Pictures) -> Pictures:
+    """The pictures of both, one after the other; both in memory, or both on disk.
+
+    Raises:
+        DataError: they differ in their classes, in the size of pictures in memory, or one is in memory and one on disk.
+    """
+    labels = np.concatenate([first.labels, second.labels])
+    alike = first.classes == second.classes
+    groups = None if first.groups is None or second.groups is None else first.groups + second.groups
+    if alike and isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
+        return ImageFiles(first.paths + second.paths, labels, first.classes, groups)
+    if isinstance(first, Images) and isinstance(second, Images):
+        alike &= first.pixels.shape[1:] == second.pixels.shape[1:]
+    if alike and isinstance(first, Images) and isinstance(second, Images):
+        names = None if first.names is None or second.names is None else first.names + second.names
+        return Images(np.concatenate([first.pixels, second.pixels]), labels, first.classes, names, groups)
+    raise DataError(
+        f"{_describe(first)} cannot be joined with {_describe(second)}",
+        expected="the same classes, and pictures of one size in memory, or pictures on disk",
+        remedy="bring them into one form first",
+    )
+
+
+def names_below(parts: Mapping[str, Pictures]) -> dict[str, tuple[str, ...]]:
+    """What a person would call each picture: of files the path below the folder that all parts are in, or a number."""
+    paths = [path for part in parts.values() if isinstance(part, ImageFiles) for path in part.paths]
+    folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return {name: _names(part, folder) for name, part in parts.items()}
+
+
+def _names(pictures: Pictures, folder: Path) -> tuple[str, ...]:
+    if isinstance(pictures, ImageFiles):
+        return tuple(path.relative_to(folder).as_posix() for path in pictures.paths)
+    return tuple(pictures.name(index) for index in range(len(pictures)))
+
+
+def _describe(pictures: Pictures) -> str:
+    if isinstance(pictures, Images):
+        return (
+            f"{len(pictures)} pictures of {len(pictures.classes)} classes and shape {list(pictures.pixels.shape[1:])}"
+        )
+    return f"{len(pictures)} pictures of {len(pictures.classes)} classes on disk"
+
+
+def _choose(values: tuple[str, ...] | None, indices: NDArray[np.int64]) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values[i] for i in indices.tolist())
+
+
+def _check_groups(groups: tuple[str, ...] | None, count: int) -> None:
+    if groups is not None and len(groups) != count:
+        raise DataError(
+            f"{len(groups)} groups for {count} pictures",
+            expected="one name for each picture, or no groups at all",
+            remedy="give the group that each picture belongs to, in the order of the pictures",
+        )
 
 
 def _check_labels(labels: Labels, classes: tuple[str, ...], count: int) -> None:

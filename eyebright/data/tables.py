@@ -23,9 +23,10 @@ UNPARTED = (("x", "y"), ("images", "labels"), ("pixels", "labels"), ("X", "y"))
 
 
 def load_csv(path: Path) -> dict[str, Pictures]:
-    """Pictures that a CSV lists: columns ``path`` and ``label``, and perhaps ``part`` (train, val or test).
+    """Pictures that a CSV lists: columns ``path`` and ``label``, and perhaps ``part`` and ``group``.
 
-    Paths are relative to the CSV's folder. Classes are in alphabetical order.
+    The part is train, val or test; pictures of one group, for example of one patient, stay in one part. Paths are
+    relative to the CSV's folder. Classes are in alphabetical order.
 
     Raises:
         DataError: columns are missing, a row lacks something or names no file, or there are no rows.
@@ -41,22 +42,24 @@ def load_csv(path: Path) -> dict[str, Pictures]:
         raise _no_table(path, f"its first line has no column {' and no '.join(missing)}")
     if not rows:
         raise _no_table(path, "it has a first line and no rows")
-    parts: dict[str, list[tuple[Path, str]]] = {}
+    parts: dict[str, list[tuple[Path, str, str]]] = {}
     for number, row in enumerate(rows, start=2):
         place, label, part = row["path"], row["label"], row.get("part") or "train"
-        if not place or not label or part not in PARTS or None in row:
+        group = row["group"] if "group" in columns else "all"
+        if not place or not label or not group or part not in PARTS or None in row:
             raise _no_table(path, f"line {number} is {','.join(str(value or '') for value in row.values())}")
         picture = path.parent / place
         if not picture.is_file():
             raise _no_table(path, f"line {number} names {place}, and there is no such file")
-        parts.setdefault(part, []).append((picture, label))
-    classes = tuple(sorted({label for listed in parts.values() for _, label in listed}))
+        parts.setdefault(part, []).append((picture, label, group))
+    classes = tuple(sorted({label for listed in parts.values() for _, label, _ in listed}))
     numbers = {name: index for index, name in enumerate(classes)}
     return {
         part: ImageFiles(
-            tuple(picture for picture, _ in parts[part]),
-            np.array([numbers[label] for _, label in parts[part]], dtype=np.int64),
+            tuple(picture for picture, _, _ in parts[part]),
+            np.array([numbers[label] for _, label, _ in parts[part]], dtype=np.int64),
             classes,
+            tuple(group for _, _, group in parts[part]) if "group" in columns else None,
         )
         for part in PARTS
         if part in parts
@@ -130,7 +133,7 @@ def _pixels(path: Path, part: str, pictures: Any) -> Pixels:
 def _no_table(path: Path, reason: str) -> DataError:
     return DataError(
         f"cannot take pictures from {path}: {reason}",
-        expected="a CSV with the columns path and label, and perhaps part: train, val or test",
+        expected="a CSV with the columns path and label, and perhaps part (train, val or test) and group",
         remedy="correct it there; paths are relative to the CSV's folder",
     )
 

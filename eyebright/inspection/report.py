@@ -45,7 +45,7 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
     metrics, environment = run.metrics(), run.environment
     worst = show_answers(classifier, test, evaluation, evaluation.worst(WORST_MISTAKES))
     shown = show_answers(classifier, test, evaluation, sample(GRID_PICTURES, evaluation.count, run.seed))
-    validated = [line for line in metrics if line["val_accuracy"] is not None]
+    told = run.recipe.training.keep == "best" and metrics[-1]["val_accuracy"] is not None
     plan = {f"plan: {key}": value for key, value in environment["plan"].items()}
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("eyebright.inspection", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -65,7 +65,7 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
         training_seconds=environment["training_seconds"],
         estimated_seconds=environment["estimated_seconds"],
         speed=np.mean([line["images_per_second"] for line in metrics]),
-        best=_best(validated, run),
+        best=run.kept_epoch() if told else None,
         confusion=_svg(draw_confusion(evaluation)),
         confused=evaluation.most_confused(15),
         grid=_png(draw_answers(shown)),
@@ -96,15 +96,6 @@ def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
             "others: add pictures, add [augment], or take a smaller network."
         ]
     return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
-
-
-def _best(validated: list[dict[str, Any]], run: Run) -> dict[str, Any] | None:
-    training = run.recipe.training
-    if not validated or training.keep == "last":
-        return None
-    if training.monitor == "val_loss":
-        return min(validated, key=lambda line: line["val_loss"])
-    return max(validated, key=lambda line: line["val_accuracy"])
 
 
 def _network(classifier: Classifier) -> str:

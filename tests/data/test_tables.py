@@ -37,6 +37,14 @@ def test_a_csv_with_parts(listed):
     assert parts["test"].read(3)[0, 0].tolist() == [220, 0, 0]
 
 
+def test_a_csv_with_groups(listed):
+    text = "path,label,group\n" + "".join(f"pictures/{i}.png,{'ab'[i // 6]},{i // 2}\n" for i in range(12))
+    assert load_parts(listed(text))["train"].groups == tuple("001122334455")
+    splits = load_data(listed(text), val_fraction=0, test_fraction=0.3)
+    assert splits.shared_groups() == {}
+    assert sorted(splits.test.groups) == sorted(2 * list(set(splits.test.groups)))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_csv_without_parts_is_cut(listed, encoding):
     text = "label,more,path\n" + "".join(
@@ -57,6 +65,7 @@ def test_a_csv_without_parts_is_cut(listed, encoding):
         ("path,label\npictures/0.png,cat\n,cat\n", "line 3 is ,cat"),
         ("path,label,part\npictures/0.png,cat,training\n", "line 2 is pictures/0.png,cat,training"),
         ("path,label\npictures/0.png,cat,3,4\n", "line 2 is"),
+        ("path,label,group\npictures/0.png,cat,\n", "line 2 is pictures/0.png,cat,"),
         ("path,label\npictures/99.png,cat\n", "line 2 names pictures/99.png, and there is no such file"),
         ('path,label\n"pictures/0.png,cat\n', "unexpected end of data"),
     ],
