@@ -108,6 +108,18 @@ def test_views_of_evaluate_and_predict(eyebright, run, tmp_path):
     assert (done.returncode, "crops of 32×32 from pictures of 32 pixels" in done.stderr) == (1, True)
 
 
+def test_train_with_folds_tells_mean_and_interval_and_is_resumed(eyebright, tmp_path):
+    options = ("train", "lenet5-digits", "--folds", 2, "--set", "training.epochs=1", "--out", tmp_path / "all")
+    told = json.loads(eyebright(*options, "--json").stdout)
+    assert [fold["fold"] for fold in told["folds"]] == [1, 2]
+    mean = sum(fold["val_accuracy"] for fold in told["folds"]) / 2
+    assert told["val_accuracy"]["mean"] == pytest.approx(mean)
+    said = eyebright("train", "--resume", tmp_path / "all").stdout
+    assert f"fold-2: validation accuracy {told['folds'][1]['val_accuracy']:.2%}\nmean {mean:.2%}, standard" in said
+    assert f"runs:   {tmp_path / 'all'}" in said
+    assert eyebright("train", "--resume", tmp_path / "all", "--folds", 2).returncode == 2
+
+
 def test_verify_names_every_file_and_what_is_wrong(eyebright, run, tmp_path):
     done = eyebright("verify", run)
     assert (done.returncode, done.stdout.count("whole    "), "damaged" in done.stdout) == (0, 10, False)
