@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eyebright.data.images import Labels, Pictures
+from eyebright.data.images import Pictures
+from eyebright.data.labels import Labels, class_counts, is_multi_label, label_table
 from eyebright.errors import DataError
 from eyebright.random import generator
 
@@ -19,6 +20,8 @@ TIE = 1e-3  # weight of a part's whole size beside its share of each class: it d
 
 def cut_off(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tuple[Indices, Indices]:
     """Cuts a fraction of the pictures off, at random and stratified; whole groups where there are some.
+
+    Pictures with several labels are dealt out one by one, see `deal`.
 
     Args:
         pictures: to be cut.
@@ -32,7 +35,7 @@ def cut_off(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tup
     Raises:
         DataError: a class would stay without pictures, or has a single group.
     """
-    if pictures.groups is None:
+    if pictures.groups is None and not is_multi_label(pictures.labels):
         kept, cut = stratified_cut(pictures.labels, fraction, seed)
     else:
         part = _deal_groups(pictures, (1 - fraction, fraction), seed, f"cut {fraction:.0%} off for {purpose}")
@@ -49,7 +52,8 @@ def cut_off(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tup
 def make_folds(pictures: Pictures, folds: int, seed: int) -> list[tuple[Indices, Indices]]:
     """Divides pictures into folds for cross-validation, at random and stratified; whole groups where there are some.
 
-    Without groups, folds differ by one picture at most, in all and in each class.
+    Without groups, where a picture has one label, folds differ by one picture at most, in all and in each class; the
+    others are dealt out, see `deal`.
 
     Args:
         pictures: to be divided.
@@ -72,7 +76,7 @@ def make_folds(pictures: Pictures, folds: int, seed: int) -> list[tuple[Indices,
             expected="at least 2: one to validate on, the others to train on",
             remedy="give another number; 5 and 10 are usual",
         )
-    if pictures.groups is None:
+    if pictures.groups is None and not is_multi_label(pictures.labels):
         fold = _deal_pictures(pictures.labels, folds, seed)
     else:
         fold = _deal_groups(pictures, (1 / folds,) * folds, seed, f"make {folds} folds")
@@ -110,7 +114,7 @@ def stratified_cut(labels: Labels, fraction: float, seed: int) -> tuple[Indices,
     return np.flatnonzero(~cut), np.flatnonzero(cut)
 
 
-def deal(counts: NDArray[np.int64], shares: Sequence[float], seed: int) -> Indices:
+def deal(counts: Labels, sizes: Labels, shares: Sequence[float], seed: int) -> Indices:
     """Deals items out to parts, so that each part gets close to its share of every class.
 
     Greedy: the item that holds the largest share of any class comes first, among equals in random order. Each goes to
@@ -119,6 +123,7 @@ def deal(counts: NDArray[np.int64], shares: Sequence[float], seed: int) -> Indic
 
     Args:
         counts: pictures of each class in each item, int64 `[G, K]`.
+        sizes: pictures in each item, at least 1, int64 `[G]`.
         shares: of each part; they add up to 1.
         seed: of the order among equals.
 
@@ -127,7 +132,7 @@ def deal(counts: NDArray[np.int64], shares: Sequence[float], seed: int) -> Indic
 
     Source: Sechidis et al., On the Stratification of Multi-label Data, 2011, §3: the rarest first, to where it lacks.
     """
-    held = np.concatenate([counts, np.maximum(counts.sum(axis=1, keepdims=True), 1)], axis=1)  # the last: of any class
+    held = np.concatenate([counts, sizes[:, None]], axis=1)  # the last: of any class or none
     weight = 1 / np.maximum(held.sum(axis=0), 1)
     weight[-1] *= TIE
     order = torch.randperm(len(held), generator=generator(seed, "deal", len(held), len(shares))).numpy()
@@ -160,10 +165,13 @@ def _deal_pictures(labels: Labels, folds: int, seed: int) -> Indices:
 
 
 def _deal_groups(pictures: Pictures, shares: Sequence[float], seed: int, purpose: str) -> Indices:
-    """The part of each picture, where those of one group go to the same part."""
-    names, group = np.unique(np.array(pictures.groups), return_inverse=True)
+    """The part of each picture, where those of one group go to the same part; without groups each is one of its own."""
+    table = label_table(pictures.labels, len(pictures.classes))
+    if pictures.groups is None:
+        return deal(table, np.ones(len(table), dtype=np.int64), shares, seed)
+    names, group, sizes = np.unique(np.array(pictures.groups), return_inverse=True, return_counts=True)
     counts = np.zeros((len(names), len(pictures.classes)), dtype=np.int64)
-    np.add.at(counts, (group, pictures.labels), 1)
+    np.add.at(counts, group, table)
     single = np.flatnonzero((counts > 0).sum(axis=0) == 1)
     if len(single):
         alone = int(single[0])
@@ -173,15 +181,15 @@ def _deal_groups(pictures: Pictures, shares: Sequence[float], seed: int, purpose
             expected="at least two groups of each class, since a group stays on one side",
             remedy="add pictures of other groups, or leave the groups out (the column group, or group_by)",
         )
-    return deal(counts, shares, seed)[group]
+    return deal(counts, sizes, shares, seed)[group]
 
 
 def _lacks_a_class(pictures: Pictures, indices: Indices) -> bool:
-    return bool((np.bincount(pictures.labels[indices], minlength=len(pictures.classes)) == 0).any())
+    return bool((class_counts(pictures.labels[indices], len(pictures.classes)) == 0).any())
 
 
 def _smallest(pictures: Pictures) -> str:
-    return pictures.classes[int(np.bincount(pictures.labels, minlength=len(pictures.classes)).argmin())]
+    return pictures.classes[int(class_counts(pictures.labels, len(pictures.classes)).argmin())]
 
 
 def _count(pictures: Pictures) -> str:

@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyebright.data.decode import decode_file
+from eyebright.data.labels import Labels as Labels
+from eyebright.data.labels import check_labels
 from eyebright.errors import DataError
 
 Pixels = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 
 
 class Pictures(Protocol):
     """What `Images` and `ImageFiles` have in common.
 
     Attributes:
-        labels: int64 `[N]`: indices into `classes`.
+        labels: int64 `[N]`: indices into `classes`; or, where a picture can have several, `[N, K]` of 0 and 1.
         classes: class names in order.
         groups: `[N]` what each picture is of, for example a patient: pictures of one group stay in one part; or None.
     """
@@ -50,7 +51,7 @@ class Images:
 
     Attributes:
         pixels: uint8 `[N, H, W, C]` with 1 or 3 channels.
-        labels: int64 `[N]`.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several.
         classes: class names in order.
         names: `[N]` names of the pictures; without them they are called by their number.
         groups: `[N]` what each picture is of, see `Pictures`; or None.
@@ -69,7 +70,7 @@ class Images:
                 expected="pixels as uint8 [N, H, W, C] with 1 or 3 channels, 0 to 255",
                 remedy="scale to 0…255, convert with .astype('uint8'), and put channels last",
             )
-        _check_labels(self.labels, self.classes, len(self.pixels))
+        check_labels(self.labels, self.classes, len(self.pixels))
         _check_groups(self.groups, len(self.pixels))
 
     def __len__(self) -> int:
@@ -98,7 +99,7 @@ class ImageFiles:
 
     Attributes:
         paths: `[N]` files.
-        labels: int64 `[N]`.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several.
         classes: class names in order.
         groups: `[N]` what each picture is of, see `Pictures`; or None.
     """
@@ -109,7 +110,7 @@ class ImageFiles:
     groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        _check_labels(self.labels, self.classes, len(self.paths))
+        check_labels(self.labels, self.classes, len(self.paths))
         _check_groups(self.groups, len(self.paths))
 
     def __len__(self) -> int:
@@ -140,14 +141,15 @@ def join(first: Pictures, second: Pictures) -> Pictures:
     Raises:
         DataError: they differ in their classes, in the size of pictures in memory, or one is in memory and one on disk.
     """
-    labels = np.concatenate([first.labels, second.labels])
-    alike = first.classes == second.classes
+    alike = first.classes == second.classes and first.labels.ndim == second.labels.ndim
     groups = None if first.groups is None or second.groups is None else first.groups + second.groups
     if alike and isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
+        labels = np.concatenate([first.labels, second.labels])
         return ImageFiles(first.paths + second.paths, labels, first.classes, groups)
     if isinstance(first, Images) and isinstance(second, Images):
         alike &= first.pixels.shape[1:] == second.pixels.shape[1:]
     if alike and isinstance(first, Images) and isinstance(second, Images):
+        labels = np.concatenate([first.labels, second.labels])
         names = None if first.names is None or second.names is None else first.names + second.names
         return Images(np.concatenate([first.pixels, second.pixels]), labels, first.classes, names, groups)
     raise DataError(
@@ -188,16 +190,4 @@ def _check_groups(groups: tuple[str, ...] | None, count: int) -> None:
             f"{len(groups)} groups for {count} pictures",
             expected="one name for each picture, or no groups at all",
             remedy="give the group that each picture belongs to, in the order of the pictures",
-        )
-
-
-def _check_labels(labels: Labels, classes: tuple[str, ...], count: int) -> None:
-    inside = len(labels) == 0 or (labels.min() >= 0 and labels.max() < len(classes))
-    if labels.dtype != np.int64 or labels.shape != (count,) or not inside:
-        span = f", from {labels.min()} to {labels.max()}" if labels.size else ""
-        raise DataError(
-            f"labels of {labels.dtype} with shape {list(labels.shape)}{span} "
-            f"for {count} pictures of {len(classes)} classes",
-            expected=f"int64 [{count}], each an index from 0 to {len(classes) - 1}",
-            remedy="give one label for each picture, counted from 0",
         )

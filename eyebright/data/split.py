@@ -18,7 +18,8 @@ from torch import Tensor
 
 from eyebright.data.cuts import cut_off, make_folds
 from eyebright.data.digests import file_digests, pixel_digest
-from eyebright.data.images import ImageFiles, Labels, Pictures, join, names_below
+from eyebright.data.images import ImageFiles, Pictures, join, names_below
+from eyebright.data.labels import Labels, class_counts
 from eyebright.errors import DataError
 from eyebright.files import not_a, read_json, write_json
 from eyebright.tensors import read_safetensors, write_safetensors
@@ -176,7 +177,7 @@ class Contract:
         classes: class names in order.
         digests: part → SHA-256 of each picture's bytes (of pictures in memory: pixels), uint8 `[N, 32]`.
         pixels: part → SHA-256 of each picture's pixels, uint8 `[N, 32]`.
-        labels: part → int64 `[N]`.
+        labels: part → int64 `[N]`, or `[N, K]` where a picture can have several.
         names: part → what a person would call each picture: the path below the data's folder, or a number.
         source: what the user called the data.
     """
@@ -200,7 +201,7 @@ class Contract:
     @property
     def counts(self) -> dict[str, list[int]]:
         """Part → pictures of each class."""
-        return {part: np.bincount(labels, minlength=len(self.classes)).tolist() for part, labels in self.labels.items()}
+        return {part: class_counts(labels, len(self.classes)).tolist() for part, labels in self.labels.items()}
 
     def shared(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """The same picture, by its pixels, in two parts: (part, part) → pairs of indices."""
@@ -273,11 +274,11 @@ class Contract:
             raise not_a(path, "split contract", "split.json beside it has another root digest")
         return contract
 
-    def _contents(self, part: str) -> Counter[tuple[str, bytes, int]]:
+    def _contents(self, part: str) -> Counter[tuple[str, bytes, bytes]]:
         if part not in self.digests:
             return Counter()
-        rows = zip(self.names[part], self.digests[part], self.labels[part].tolist(), strict=True)
-        return Counter((name, digest.tobytes(), label) for name, digest, label in rows)
+        rows = zip(self.names[part], self.digests[part], self.labels[part], strict=True)
+        return Counter((name, digest.tobytes(), label.tobytes()) for name, digest, label in rows)
 
 
 def make_contract(splits: Splits, on_read: Callable[[], object] | None = None) -> Contract:

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -232,6 +233,57 @@ def test_fewer_groups_than_folds_are_refused(refuses):
         make_folds(whole, 5, 0)
 
 
+# several labels
+
+
+def labelled(rows):
+    rows = np.array(rows, dtype=np.int64)
+    return Images(np.zeros((len(rows), 1, 1, 1), np.uint8), rows, tuple("abcdefgh"[: rows.shape[1]]))
+
+
+@pytest.fixture
+def rare():
+    """500 pictures with labels of which the rarest has 10 pictures; a third of the pictures has none."""
+    random = np.random.default_rng(0)
+    rows = random.random((500, 5)) < [0.3, 0.2, 0.1, 0.05, 0]
+    rows[:10, 4] = True
+    return labelled(rows)
+
+
+def test_a_cut_of_pictures_with_several_labels_takes_its_share_of_each(rare):
+    kept, cut = cut_off(rare, 0.2, 0, "test")
+    assert sorted([*kept, *cut]) == list(range(500))
+    exact = 0.2 * rare.labels.sum(axis=0)
+    assert np.abs(rare.labels[cut].sum(axis=0) - exact).max() <= 1.5
+    assert abs(len(cut) - 100) <= 2
+    assert rare.labels[cut][:, 4].sum() == 2
+
+
+def test_folds_of_pictures_with_several_labels_are_stratified(rare):
+    made = make_folds(rare, 5, 0)
+    assert sorted(np.concatenate([val for _, val in made]).tolist()) == list(range(500))
+    for _, val in made:
+        assert np.abs(rare.labels[val].sum(axis=0) - 0.2 * rare.labels.sum(axis=0)).max() <= 2
+        assert abs(len(val) - 100) <= 2
+
+
+def test_groups_of_pictures_with_several_labels_stay_together(rare):
+    whole = replace(rare, groups=tuple(str(i // 4) for i in range(500)))
+    kept, cut = cut_off(whole, 0.2, 0, "test")
+    assert not groups_in(whole, kept) & groups_in(whole, cut)
+    assert np.abs(whole.labels[cut].sum(axis=0) - 0.2 * whole.labels.sum(axis=0)).max() <= 3
+
+
+def test_a_label_of_a_single_picture_stays_in_training_or_is_refused(refuses):
+    rows = np.zeros((20, 2), dtype=np.int64)
+    rows[::2, 0] = rows[7, 1] = 1
+    kept, cut = cut_off(labelled(rows), 0.2, 0, "test")
+    assert 7 in kept and len(cut) == 4
+    with refuses(DataError, "20 pictures do not suffice for 2 folds") as raised:
+        make_folds(labelled(rows), 2, 0)
+    assert "the smallest class is 'b'" in raised.value.expected
+
+
 def best_parts(table, shares, have, item, left):
     """The parts where an item brings the squared relative distances to the shares lowest; slow and obvious."""
     totals = table.sum(axis=0)
@@ -260,11 +312,12 @@ def best_parts(table, shares, have, item, left):
 def test_each_item_is_dealt_to_where_it_is_missed_most(rows, shares):
     """The largest first; what is equally large is in an order that the twin takes from the seed."""
     counts = np.array(rows)
-    table = np.concatenate([counts, np.maximum(counts.sum(axis=1, keepdims=True), 1)], axis=1)
+    sizes = np.maximum(counts.max(axis=1), 1)
+    table = np.concatenate([counts, sizes[:, None]], axis=1)
     share = table / np.maximum(table.sum(axis=0), 1) * [*[1] * counts.shape[1], 1e-3]
     drawn = torch.randperm(len(table), generator=generator(7, "deal", len(table), len(shares))).tolist()
     order = sorted(drawn, key=lambda item: -share[item].max())
-    found = deal(counts, shares, 7)
+    found = deal(counts, sizes, shares, 7)
     have = np.zeros((len(shares), table.shape[1]))
     for place, item in enumerate(order):
         assert found[item] in best_parts(table, shares, have, item, order[place:])

@@ -134,7 +134,6 @@ WRONG_LABELS = {
     "negative": labels(0, 1, -1, 0),
     "of 32 bits": np.array([0, 1, 1, 0], dtype=np.int32),
     "of floats": np.array([0, 1, 1, 0], dtype=np.float64),
-    "one-hot": np.eye(4, dtype=np.int64)[:, :2],
 }
 
 

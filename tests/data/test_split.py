@@ -459,6 +459,20 @@ def test_the_same_pixels_in_other_bytes_are_the_same_picture(picture_folder):
     assert not np.array_equal(contract.digests["train"][4], contract.digests["test"][3])
 
 
+def test_several_labels_are_part_of_the_contract(images, tmp_path):
+    several = replace(images(6), labels=np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]]))
+    splits = Splits(several, None, several.select([0, 1]))
+    contract = make_contract(splits)
+    contract.save(tmp_path)
+    loaded = Contract.load(tmp_path)
+    assert loaded.root == contract.root and np.array_equal(loaded.labels["train"], several.labels)
+    assert loaded.counts == {"train": [3, 4, 2], "test": [1, 2, 0]}
+    other = several.labels.copy()
+    other[2, 2] = 1
+    changed = make_contract(replace(splits, train=replace(several, labels=other)))
+    assert loaded.changes(changed) == ["1 pictures of the train part have changed (for example picture 2)"]
+
+
 def test_a_class_without_pictures_is_counted_as_none(images, tmp_path):
     few = images(9).select([0, 1])
     make_contract(Splits(images(9), None, few)).save(tmp_path)
