@@ -22,7 +22,8 @@ from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
-from eyebright.evaluation.evaluate import CENTRE, Evaluation, evaluate
+from eyebright.evaluation.evaluate import CENTRE
+from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.evaluation.views import Views
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
@@ -171,7 +172,7 @@ def evaluate_source(
     device: str = "auto",
     views: Views = CENTRE,
     weights: str | None = None,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Evaluates a run or a classifier on a part of a source.
 
     Args:
@@ -259,10 +260,10 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     return Classifier.load(path, device=device)
 
 
-def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> Evaluation:
+def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> AnyEvaluation:
     with Display(Console(stderr=True)) as screen:
         screen.count("evaluating", len(pictures))
-        return evaluate(classifier, pictures, views=views, on_batch=screen.reach)
+        return evaluate_any(classifier, pictures, views=views, on_batch=screen.reach)
 
 
 def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:
@@ -424,7 +425,7 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     started = time.perf_counter()
     run.open_test("report")
     screen.count("evaluating", len(splits.test))
-    evaluation = evaluate(classifier, splits.test, on_batch=screen.reach)
+    evaluation = evaluate_any(classifier, splits.test, on_batch=screen.reach)
     run.write_evaluation(evaluation.as_dict())
     screen.say(f"test: {evaluation} ({in_words(time.perf_counter() - started)})")
     screen.count("writing the report")

@@ -177,7 +177,7 @@ def test_every_opening_of_the_test_part_is_noted_before_it_is_looked_at(tmp_path
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(road, "evaluate", interrupt)
+    monkeypatch.setattr(road, "evaluate_any", interrupt)
     with pytest.raises(road.Interrupted):
         road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
     monkeypatch.undo()
@@ -258,7 +258,7 @@ main.main()
     ("where", "how"),
     [
         ("load_data", signal.SIGINT), ("make_contract", signal.SIGTERM), ("Fit", signal.SIGHUP),
-        ("evaluate", signal.SIGTERM), ("write_report", signal.SIGINT),
+        ("evaluate_any", signal.SIGTERM), ("write_report", signal.SIGINT),
     ],
 )  # fmt: skip
 def test_a_run_is_stopped_in_order_whatever_it_does(tmp_path, quiet, where, how):

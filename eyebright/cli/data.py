@@ -19,12 +19,13 @@ def command(
     json: Json = False,
 ) -> None:
     """Look at data first: parts, classes with counts, a picture of samples."""
+    from eyebright.data.labels import class_counts
     from eyebright.data.sources import load_data
 
     splits = load_data(source, root=root)
     parts = splits.parts()
     counts = {
-        name: {part.classes[i]: int((part.labels == i).sum()) for i in range(len(part.classes))}
+        name: dict(zip(part.classes, class_counts(part.labels, len(part.classes)).tolist(), strict=True))
         for name, part in parts.items()
     }
     if figure is not None:

@@ -28,7 +28,7 @@ class Batch:
 
     Attributes:
         inputs: float32 `[N, C, H, W]`, normalised, on the device.
-        labels: int64 `[N]`, on the device.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several; on the device.
         indices: int64 `[N]`: which pictures these are.
     """
 

@@ -118,8 +118,8 @@ def deal(counts: Labels, sizes: Labels, shares: Sequence[float], seed: int) -> I
     """Deals items out to parts, so that each part gets close to its share of every class.
 
     Greedy: the item that holds the largest share of any class comes first, among equals in random order. Each goes to
-    the part that lacks most of what it holds; but where no more items of a class are left than parts that have none of
-    it, to one of those.
+    where the parts' squared distances from their shares, divided by these, grow least (χ²); but where no more items of
+    a class are left than parts that have none of it, to one of those.
 
     Args:
         counts: pictures of each class in each item, int64 `[G, K]`.
@@ -137,13 +137,14 @@ def deal(counts: Labels, sizes: Labels, shares: Sequence[float], seed: int) -> I
     weight[-1] *= TIE
     order = torch.randperm(len(held), generator=generator(seed, "deal", len(held), len(shares))).numpy()
     order = order[np.argsort(-(held * weight).max(axis=1)[order], kind="stable")]
-    lacking = np.outer(shares, held.sum(axis=0)).astype(np.float64)
+    share = np.array(shares)
+    lacking = np.outer(share, held.sum(axis=0))
     without = np.ones(lacking.shape, dtype=bool)
     left = (held > 0).sum(axis=0)
     part = np.empty(len(held), dtype=np.int64)
     for item in order.tolist():
         own = held[item] > 0
-        gain = (lacking * held[item] * weight**2).sum(axis=1)
+        gain = ((2 * lacking - held[item]) * held[item] * weight**2).sum(axis=1) / share
         urgent = own & (left <= without.sum(axis=0))
         if (needy := without[:, urgent].any(axis=1)).any():
             gain[~needy] = -np.inf

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures, Pixels
+from eyebright.data.labels import members
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.inspection.confusion import shorten
 from eyebright.inspection.style import GREEN, RED, make_figure
@@ -52,11 +53,10 @@ def show_answers(
     """Answers of an evaluation with their pictures, un-normalised: equal to the prepared pixels, bit for bit."""
     answers = []
     for index in indices.tolist():
-        inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
         true, answer = int(evaluation.labels[index]), int(evaluation.predictions[index])
         answers.append(
             Answer(
-                classifier.prepare.unnormalise(inputs)[0].numpy(),
+                see(classifier, pictures, index),
                 pictures.name(index),
                 evaluation.classes[true],
                 evaluation.classes[answer],
@@ -65,6 +65,13 @@ def show_answers(
             )
         )
     return answers
+
+
+def see(classifier: Classifier, pictures: Pictures, index: int) -> Pixels:
+    """One picture as the network sees it, un-normalised: uint8 `[H, W, C]`."""
+    inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
+    pixels: Pixels = classifier.prepare.unnormalise(inputs)[0].numpy()
+    return pixels
 
 
 def sample(count: int, of: int, seed: int = 0) -> NDArray[np.int64]:
@@ -99,14 +106,14 @@ def draw_samples(pictures: Pictures, columns: int = 10, largest_classes: int = 2
     figure = make_figure(1.6 + columns * 0.95, 0.3 + len(classes) * 0.95)
     grid = figure.subplots(len(classes), columns, squeeze=False)
     for label, (name, row) in enumerate(zip(classes, grid, strict=True)):
-        members = np.flatnonzero(pictures.labels == label)
-        chosen = members[sample(columns, len(members))]
+        shown = members(pictures.labels, label)
+        chosen = shown[sample(columns, len(shown))]
         for axes, index in zip(row, chosen.tolist(), strict=False):
             axes.imshow(pictures.read(index).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         for axes in row:
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        caption = f"{shorten(name, LONGEST_NAME)}\n{len(members):,}"
+        caption = f"{shorten(name, LONGEST_NAME)}\n{len(shown):,}"
         row[0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=8)
     return figure

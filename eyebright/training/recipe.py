@@ -128,7 +128,7 @@ class TrainingSection(_Section):
             monitored figure has not improved for `patience_epochs`), each but the middle three by `factor`.
         warmup_epochs: over which the learning rate first rises from 0, before any schedule.
         loss: ``"cross_entropy"``; ``"nll"``: negative log-likelihood on log-softmax, the same number written in two
-            steps; ``"binary_cross_entropy"``: two classes, one output.
+            steps; ``"binary_cross_entropy"``: two classes, one output; or several labels a picture, an output each.
         label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016 §7).
         class_weights: ``"equal"``; ``"balanced"``: in inverse proportion to the class's pictures; or a number a class.
         clip_norm: longest gradient, over all parameters; longer ones are shortened to it.
