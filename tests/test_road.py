@@ -475,6 +475,33 @@ def test_a_group_in_two_given_parts_is_said_in_the_report(tmp_path, two_classes,
     assert "groups of the test part stand in the train part too" in run.report_path.read_text()
 
 
+@pytest.fixture
+def several_labels(tmp_path):
+    """A CSV of 60 pictures whose left and right halves are bright or not, each by itself."""
+    random = np.random.default_rng(0)
+    lines = ["path,labels"]
+    for index in range(60):
+        pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        halves = [name for name, there in (("left", index % 2), ("right", index % 3)) if there]
+        for name in halves:
+            pixels[:, slice(0, 16) if name == "left" else slice(16, 32)] += 150
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{';'.join(halves)}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    return tmp_path / "list.csv"
+
+
+def test_pictures_with_several_labels_travel_the_whole_road(tmp_path, quiet, several_labels):
+    run = road.train("cnn-binary-224", data=several_labels, out=tmp_path / "run", changes=SMALL, console=quiet)
+    assert run.classifier().multi_label
+    assert run.evaluation["classes"] == ["left", "right"] and run.evaluation["exact_match"] > 0.9
+    assert road.evaluate_source(run.path).as_dict() == {k: v for k, v in run.evaluation.items() if k != "test_opened"}
+    assert road.evaluate_source(run.classifier_path, data=several_labels).count == 60
+    page = run.report_path.read_text()
+    assert "exact match" in page and "Each label" in page and "top-1" not in page and "taken for" not in page
+    assert f"{run.evaluation['mean_average_precision']:.1%}" in page
+
+
 def test_runs_without_a_name_get_free_folders(tmp_path, quiet, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [road.train("lenet5-digits", changes=["training.epochs=1"], console=quiet).path for _ in range(2)]

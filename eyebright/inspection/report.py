@@ -53,7 +53,7 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
         worst, grid = (show_labels(classifier, test, evaluation, indices) for indices in (worst_first, shown))
         own = {
             "interval": evaluation.accuracy_interval,
-            "chance_loss": math.log(2),
+            "chance_loss": _entropy_of_labels(evaluation),
             "notes": environment["notes"],
             "curves_of_labels": _svg(draw_precision_recall(evaluation)),
         }
@@ -113,6 +113,14 @@ def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
             "others: add pictures, add [augment], or take a smaller network."
         ]
     return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
+
+
+def _entropy_of_labels(evaluation: MultiLabelEvaluation) -> float:
+    """The loss of answering each picture with how frequent each label is."""
+    from scipy.special import entr
+
+    shares = evaluation.labels.mean(axis=0)
+    return float((entr(shares) + entr(1 - shares)).mean())
 
 
 def _network(classifier: Classifier) -> str:
