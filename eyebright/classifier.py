@@ -26,6 +26,7 @@ from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
 CHUNK = 64  # pictures that are held in memory at a time
+THRESHOLD = 0.5  # from which on a probability means yes, where a picture can have several labels
 ROWS = 16  # pictures that are computed together on the CPU: larger batches are no faster there
 
 Picture = str | Path | Pixels | Image.Image
@@ -38,7 +39,7 @@ class Prediction:
     Attributes:
         name: of the picture.
         classes: class names in order.
-        probabilities: float `[K]`, adding up to 1.
+        probabilities: float `[K]`, adding up to 1; or, where a picture can have several labels, each by itself.
     """
 
     name: str
@@ -49,6 +50,10 @@ class Prediction:
         """The most probable classes with their probabilities, best first."""
         order = sorted(range(len(self.classes)), key=lambda i: -self.probabilities[i])[:count]
         return [(self.classes[i], self.probabilities[i]) for i in order]
+
+    def above(self, threshold: float = THRESHOLD) -> list[tuple[str, float]]:
+        """The classes at least that probable with their probabilities, best first; there may be none."""
+        return [(name, share) for name, share in self.top(len(self.classes)) if share >= threshold]
 
     @property
     def best(self) -> str:
@@ -64,10 +69,10 @@ class Classifier:
     """A network, its class names and its Prepare: what is saved, shipped, loaded and called.
 
     Attributes:
-        model: the network; with two classes it may have one output, the logit of the second class.
+        model: the network; with two classes, one label a picture, it may have one output, the logit of the second.
         classes: class names in order.
         prepare: what is done to every picture first.
-        facts: what else travels with the weights: licence, origin, metrics, class_ids. Plain values.
+        facts: what else travels with the weights: licence, origin, metrics, class_ids, multi_label. Plain values.
         plan: device and number format of its answers.
     """
 
@@ -79,7 +84,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         outputs = self.model.head.out_features
-        if outputs != len(self.classes) and (outputs, len(self.classes)) != (1, 2):
+        if outputs != len(self.classes) and ((outputs, len(self.classes)) != (1, 2) or self.multi_label):
             raise DataError(
                 f"a network with {outputs} outputs for {len(self.classes)} classes",
                 expected="one output for each class, or a single one for two classes",
@@ -98,6 +103,11 @@ class Classifier:
     def class_ids(self) -> tuple[str, ...]:
         """What data sets call the same classes, in order, for example ``"n01440764"``; often none."""
         return tuple(self.facts.get("class_ids", ()))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture can have several labels: each output is then answered for itself, by a sigmoid."""
+        return self.facts.get("multi_label") is True
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Classifies one picture, or several.
@@ -123,7 +133,7 @@ class Classifier:
         rows: list[Tensor] = []
         for start in range(0, len(pictures), CHUNK):
             prepared = [self.prepare(self._pixels(picture)) for picture in pictures[start : start + CHUNK]]
-            rows += [row for group in _same_size(prepared) for row in probabilities(self.logits(group))]
+            rows += [row for group in _same_size(prepared) for row in self.probabilities(self.logits(group))]
         return [
             Prediction(_name(picture, index), self.classes, tuple(row.tolist()))
             for index, (picture, row) in enumerate(zip(pictures, rows, strict=True))
@@ -164,6 +174,10 @@ class Classifier:
         with self.plan.arithmetic():
             logits = torch.cat([self.model(piece) for piece in pieces])
         return two_logits(logits[:count].float()).cpu()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits `[N, K]` → probabilities, float64: by softmax, or by a sigmoid each where there are several labels."""
+        return logits.double().sigmoid() if self.multi_label else probabilities(logits)
 
     @torch.inference_mode()
     def dense_logits(self, inputs: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
-from eyebright.evaluation.evaluate import CENTRE, Evaluation, evaluate
+from eyebright.evaluation.evaluate import CENTRE
+from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.evaluation.views import Views
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
@@ -80,14 +81,8 @@ def train(
         run = eyebright.train("lenet5-digits", out="runs/first")
         run.evaluation["top1"]
     """
-    chosen = load_recipe(recipe, [*changes, *([f"data.source={str(data)!r}"] if data is not None else [])])
-    if not chosen.data.source:
-        raise RecipeError(
-            f"recipe '{chosen.name}' names no data",
-            expected="a source of pictures: a name, a folder of class folders, or an archive",
-            remedy="add --data SOURCE",
-        )
-    path = Path(out) if out is not None else _free_folder(chosen.name)
+    chosen = choose_recipe(recipe, data, changes)
+    path = Path(out) if out is not None else free_folder(chosen.name)
     plan = choose_plan(device, chosen.training.number_format)
     with (
         Display(console or Console(stderr=True)) as screen,
@@ -100,6 +95,32 @@ def train(
             if not run.steps():
                 run.discard()
             raise
+
+
+def choose_recipe(recipe: str | Path | Recipe, data: str | Path | None, changes: Iterable[str]) -> Recipe:
+    """The recipe with its changes and its data.
+
+    Raises:
+        RecipeError: it is not right, or names no data and none are given.
+    """
+    chosen = load_recipe(recipe, [*changes, *([f"data.source={str(data)!r}"] if data is not None else [])])
+    if not chosen.data.source:
+        raise RecipeError(
+            f"recipe '{chosen.name}' names no data",
+            expected="a source of pictures: a name, a folder of class folders, or an archive",
+            remedy="add --data SOURCE",
+        )
+    return chosen
+
+
+def free_folder(name: str) -> Path:
+    """``runs/<name>``, or the first of ``runs/<name>-2``, ``-3``, … that is not there."""
+    base = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
+    number = 2
+    path = base
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
 
 
 def resume(
@@ -151,7 +172,7 @@ def evaluate_source(
     device: str = "auto",
     views: Views = CENTRE,
     weights: str | None = None,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Evaluates a run or a classifier on a part of a source.
 
     Args:
@@ -239,10 +260,10 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     return Classifier.load(path, device=device)
 
 
-def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> Evaluation:
+def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> AnyEvaluation:
     with Display(Console(stderr=True)) as screen:
         screen.count("evaluating", len(pictures))
-        return evaluate(classifier, pictures, views=views, on_batch=screen.reach)
+        return evaluate_any(classifier, pictures, views=views, on_batch=screen.reach)
 
 
 def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:
@@ -357,7 +378,7 @@ def _travel(
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
     screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
     screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
-    _check_contract(run, make_contract(splits, on_read=screen.tick), screen)
+    _check_contract(run, make_contract(splits, on_read=screen.tick), splits, screen)
     if not run.finished:
         reading = sum(len(part) for part in (splits.train, splits.val) if isinstance(part, ImageFiles))
         if reading:
@@ -404,7 +425,7 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     started = time.perf_counter()
     run.open_test("report")
     screen.count("evaluating", len(splits.test))
-    evaluation = evaluate(classifier, splits.test, on_batch=screen.reach)
+    evaluation = evaluate_any(classifier, splits.test, on_batch=screen.reach)
     run.write_evaluation(evaluation.as_dict())
     screen.say(f"test: {evaluation} ({in_words(time.perf_counter() - started)})")
     screen.count("writing the report")
@@ -419,11 +440,14 @@ def _load(recipe: Recipe, root: str | Path | None) -> Splits:
         root=root,
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
+        folds=data.folds,
+        fold=data.fold,
+        group_by=data.group_by,
         seed=data.split_seed,
     )
 
 
-def _check_contract(run: Run, contract: Contract, screen: Display) -> None:
+def _check_contract(run: Run, contract: Contract, splits: Splits, screen: Display) -> None:
     if run.has_contract:
         _check_same_data(run, contract)
         return
@@ -433,6 +457,11 @@ def _check_contract(run: Run, contract: Contract, screen: Display) -> None:
         notes.append(
             f"{len(pairs)} pictures of the {second} part stand in the {first} part too, pixel for pixel "
             f"(for example {other} = {one}): figures on {second} may be too good."
+        )
+    for (first, second), groups in splits.shared_groups().items():
+        notes.append(
+            f"{len(groups)} groups of the {second} part stand in the {first} part too (for example {groups[0]}): "
+            f"figures on {second} may be too good."
         )
     for note in notes:
         screen.say(f"note: {note}")
@@ -461,13 +490,3 @@ def _warn_of_trained(run: Run, pictures: Pictures, source: str) -> None:
             DataWarning,
             stacklevel=3,
         )
-
-
-def _free_folder(name: str) -> Path:
-    """``runs/<name>``, or the first of ``runs/<name>-2``, ``-3``, … that is not there."""
-    base = Path("runs") / re.sub(r"[^\w.-]+", "-", name)
-    number = 2
-    path = base
-    while path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eyebright.classifier import ROWS, Classifier
+from eyebright.classifier import ROWS, Classifier, Prediction
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, InputSizeError, PictureError, StoredFileError
 from eyebright.models.catalog import list_models
@@ -92,6 +92,30 @@ def test_wrong_arrays_and_sizes_are_said(picture):
         classifier(picture)
     with pytest.raises(PictureError, match="No such file"):
         classifier("nowhere.png")
+
+
+def test_with_several_labels_each_output_is_answered_for_itself(picture, tmp_path):
+    several = make_classifier(resize=(32, 32))
+    several.facts = {"multi_label": True}
+    several.save(tmp_path / "c.safetensors")
+    loaded = Classifier.load(tmp_path / "c.safetensors")
+    assert loaded.multi_label and not make_classifier().multi_label
+    prediction = loaded(picture)
+    logits = several.logits(several.prepare(picture))[0].double()
+    assert prediction.probabilities == pytest.approx((1 / (1 + (-logits).exp())).tolist())
+    assert prediction.top(3) == sorted(prediction.top(3), key=lambda pair: -pair[1])
+
+
+def test_classes_above_a_threshold():
+    prediction = Prediction("p", ("a", "b", "c", "d"), (0.5, 0.2, 0.9, 0.49))
+    assert prediction.above() == [("c", 0.9), ("a", 0.5)]
+    assert prediction.above(0.2) == [("c", 0.9), ("a", 0.5), ("d", 0.49), ("b", 0.2)]
+    assert prediction.above(0.95) == []
+
+
+def test_a_single_output_is_not_for_several_labels(refuses):
+    with refuses(DataError, "1 outputs for 2 classes"):
+        Classifier(create_model("cnn_cifar", num_classes=1), ("a", "b"), Prepare(), {"multi_label": True})
 
 
 def test_outputs_must_fit_the_classes():

@@ -18,6 +18,7 @@ FLOORS = (
     ("inspection",),
     ("lab",),
     ("road",),
+    ("crossvalidation",),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -177,7 +177,7 @@ def test_every_opening_of_the_test_part_is_noted_before_it_is_looked_at(tmp_path
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(road, "evaluate", interrupt)
+    monkeypatch.setattr(road, "evaluate_any", interrupt)
     with pytest.raises(road.Interrupted):
         road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
     monkeypatch.undo()
@@ -258,7 +258,7 @@ main.main()
     ("where", "how"),
     [
         ("load_data", signal.SIGINT), ("make_contract", signal.SIGTERM), ("Fit", signal.SIGHUP),
-        ("evaluate", signal.SIGTERM), ("write_report", signal.SIGINT),
+        ("evaluate_any", signal.SIGTERM), ("write_report", signal.SIGINT),
     ],
 )  # fmt: skip
 def test_a_run_is_stopped_in_order_whatever_it_does(tmp_path, quiet, where, how):
@@ -456,6 +456,50 @@ def test_the_same_picture_in_two_parts_is_said_in_the_report(tmp_path, two_class
         (two_classes / "dark" / f"{index}.png").write_bytes(first)
     run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
     assert "pictures of the test part stand in the train part too, pixel for pixel" in run.report_path.read_text()
+
+
+def test_a_group_in_two_given_parts_is_said_in_the_report(tmp_path, two_classes, quiet):
+    for part, indices in (("train", range(20)), ("test", range(20, 30))):
+        for name in ("dark", "bright"):
+            (tmp_path / "parted" / part / name).mkdir(parents=True)
+            for index in indices:
+                kind = "png" if index % 2 else "jpg"
+                place = tmp_path / "parted" / part / name / f"of{index % 15}-{index}.{kind}"
+                place.write_bytes((two_classes / name / f"{index}.{kind}").read_bytes())
+    changes = [*SMALL, "training.epochs=1", "data.group_by='of(\\d+)'"]
+    run = road.train("cnn-binary-224", data=tmp_path / "parted", out=tmp_path / "run", changes=changes, console=quiet)
+    assert any(
+        "groups of the test part stand in the train part too (for example 1" in note
+        for note in run.environment["notes"]
+    )
+    assert "groups of the test part stand in the train part too" in run.report_path.read_text()
+
+
+@pytest.fixture
+def several_labels(tmp_path):
+    """A CSV of 60 pictures whose left and right halves are bright or not, each by itself."""
+    random = np.random.default_rng(0)
+    lines = ["path,labels"]
+    for index in range(60):
+        pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        halves = [name for name, there in (("left", index % 2), ("right", index % 3)) if there]
+        for name in halves:
+            pixels[:, slice(0, 16) if name == "left" else slice(16, 32)] += 150
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{';'.join(halves)}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    return tmp_path / "list.csv"
+
+
+def test_pictures_with_several_labels_travel_the_whole_road(tmp_path, quiet, several_labels):
+    run = road.train("cnn-binary-224", data=several_labels, out=tmp_path / "run", changes=SMALL, console=quiet)
+    assert run.classifier().multi_label
+    assert run.evaluation["classes"] == ["left", "right"] and run.evaluation["exact_match"] > 0.9
+    assert road.evaluate_source(run.path).as_dict() == {k: v for k, v in run.evaluation.items() if k != "test_opened"}
+    assert road.evaluate_source(run.classifier_path, data=several_labels).count == 60
+    page = run.report_path.read_text()
+    assert "exact match" in page and "Each label" in page and "top-1" not in page and "taken for" not in page
+    assert f"{run.evaluation['mean_average_precision']:.1%}" in page
 
 
 def test_runs_without_a_name_get_free_folders(tmp_path, quiet, monkeypatch):

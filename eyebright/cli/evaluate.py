@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eyebright.cli.options import Device, Json, Root, Scales, Views, Weights, make_console, print_json
+
+if TYPE_CHECKING:
+    from eyebright.evaluation.evaluate import Evaluation
+    from eyebright.evaluation.multi_label import MultiLabelEvaluation
 
 
 def command(
@@ -39,10 +43,19 @@ def command(
     if json:
         print_json(evaluation.as_dict())
         return
+    from eyebright.evaluation.multi_label import MultiLabelEvaluation
+
+    make_console().print(str(evaluation), highlight=False)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        _print_labels(evaluation)
+    else:
+        _print_classes(evaluation)
+
+
+def _print_classes(evaluation: Evaluation) -> None:
     from rich.table import Table
 
     console = make_console()
-    console.print(str(evaluation), highlight=False)
     console.print(f"calibration error {evaluation.calibration_error:.2%}", highlight=False)
     table = Table("class", "pictures", "precision", "recall", box=None, header_style="bold")
     for column in table.columns[1:]:
@@ -54,3 +67,18 @@ def command(
         console.print("most confused:", highlight=False)
         for true, answer, count in confused:
             console.print(f"  {true} taken for {answer}: {count} times", highlight=False, markup=False)
+
+
+def _print_labels(evaluation: MultiLabelEvaluation) -> None:
+    from rich.table import Table
+
+    titles = ("label", "pictures", "precision", "recall", "F1", "average precision", "ROC AUC")
+    table = Table(*titles, box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in evaluation.per_class:
+        shares = (row.precision, row.recall, row.f1, row.average_precision, row.roc_auc)
+        table.add_row(row.name, str(row.count), *("–" if share is None else f"{share:.1%}" for share in shares))
+    for name, mean in (("micro mean", evaluation.micro), ("macro mean", evaluation.macro)):
+        table.add_row(name, "", f"{mean.precision:.1%}", f"{mean.recall:.1%}", f"{mean.f1:.1%}")
+    make_console().print(table)

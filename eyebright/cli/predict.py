@@ -59,15 +59,16 @@ def command(
             [
                 {
                     "picture": answer.name,
+                    **({"labels": [name for name, _ in answer.above()]} if loaded.multi_label else {}),
                     "top": [{"class": name, "probability": share} for name, share in answer.top(top)],
                 }
                 for answer in predictions
             ]
         )
     elif form is Form.CSV:
-        _print_csv(predictions, top)
+        _print_csv(predictions, top, loaded.multi_label)
     else:
-        _print_table(predictions, top)
+        _print_table(predictions, top, loaded.multi_label)
 
 
 def _predict(classifier: Classifier, paths: list[Path], views: Views) -> list[Prediction]:
@@ -93,18 +94,27 @@ def _predict_chunk(classifier: Classifier, paths: list[Path], views: Views) -> l
     return [Prediction(str(path), classifier.classes, tuple(row)) for path, row in zip(paths, rows, strict=True)]
 
 
-def _print_csv(predictions: list[Prediction], top: int) -> None:
+def _print_csv(predictions: list[Prediction], top: int, multi_label: bool) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     ranks = range(1, min(top, len(predictions[0].classes)) + 1)
-    writer.writerow(["picture", *(title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}"))])
+    labelled = ["labels"] if multi_label else []
+    titles = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
+    writer.writerow(["picture", *labelled, *titles])
     for answer in predictions:
-        writer.writerow([answer.name, *(value for name, share in answer.top(top) for value in (name, f"{share:.6f}"))])
+        values = [value for name, share in answer.top(top) for value in (name, f"{share:.6f}")]
+        writer.writerow([answer.name, *(_labels(answer, ";") for _ in labelled), *values])
 
 
-def _print_table(predictions: list[Prediction], top: int) -> None:
+def _print_table(predictions: list[Prediction], top: int, multi_label: bool) -> None:
     from rich.table import Table
 
-    table = Table("picture", *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
+    labelled = ["labels"] if multi_label else []
+    table = Table("picture", *labelled, *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
     for answer in predictions:
-        table.add_row(answer.name, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
+        names = [_labels(answer, ", ") or "none" for _ in labelled]
+        table.add_row(answer.name, *names, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
     make_console().print(table)
+
+
+def _labels(answer: Prediction, between: str) -> str:
+    return between.join(name for name, _ in answer.above())

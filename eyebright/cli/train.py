@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eyebright.cli.options import Device, Json, Root, print_json
+
+if TYPE_CHECKING:
+    from eyebright.crossvalidation import CrossValidation
+    from eyebright.training.run import Run
 
 
 def command(
@@ -32,8 +36,13 @@ def command(
         str | None,
         typer.Option(help="Begin with published weights (imagenet), or with those of a file.", show_default=False),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Cross-validate: a run for each of so many folds.", show_default=False),
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly.", show_default=False)
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with an interrupted run (or its folds), exactly.", show_default=False),
     ] = None,
     root: Root = None,
     device: Device = "auto",
@@ -53,36 +62,37 @@ def command(
     """
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
-    of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights, "--seed": seed}
+    of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights, "--seed": seed, "--folds": folds}
     if resume is not None and (given := [option for option, value in of_begin.items() if value not in (None, [])]):
         raise typer.BadParameter("a run is resumed as it was begun: leave it out", param_hint=given[0])
     if resume is None and accept_differences:
         raise typer.BadParameter("it is about resuming: give --resume RUN", param_hint="--accept-differences")
-    from eyebright import road
+    from eyebright import crossvalidation, road
 
+    common: Any = {"root": root, "workers": workers, "tensorboard": tensorboard}
+    done: Run | CrossValidation
     try:
         if resume is not None:
-            run = road.resume(
-                resume, root=root, workers=workers, accept_differences=accept_differences, tensorboard=tensorboard
-            )
+            go_on = crossvalidation.resume_folds if crossvalidation.holds_folds(resume) else road.resume
+            done = go_on(resume, accept_differences=accept_differences, **common)
         else:
             assert recipe is not None
-            run = road.train(
-                recipe,
-                data=data,
-                out=out,
-                seed=seed or 0,
-                changes=[*(set_ or ()), *([f"model.weights={weights!r}"] if weights else [])],
-                root=root,
-                device=device,
-                workers=workers,
-                tensorboard=tensorboard,
-            )
+            changes = [*(set_ or ()), *([f"model.weights={weights!r}"] if weights else [])]
+            common |= {"data": data, "out": out, "seed": seed or 0, "changes": changes, "device": device}
+            if folds is None:
+                done = road.train(recipe, **common)
+            else:
+                done = crossvalidation.cross_validate(recipe, folds, **common)
     except road.Interrupted as interrupt:
         typer.echo(str(interrupt), err=True)
         raise typer.Exit(130) from None
-    if json:
-        print_json({"run": str(run.path), "report": str(run.report_path), "evaluation": run.evaluation})
+    if isinstance(done, crossvalidation.CrossValidation):
+        if json:
+            print_json(done.as_dict())
+        else:
+            typer.echo(f"{done}\nruns:   {done.path}")
+    elif json:
+        print_json({"run": str(done.path), "report": str(done.report_path), "evaluation": done.evaluation})
     else:
-        typer.echo(f"report: {run.report_path}")
-        typer.echo(f"next:   eyebright predict {run.path} PICTURE")
+        typer.echo(f"report: {done.report_path}")
+        typer.echo(f"next:   eyebright predict {done.path} PICTURE")

@@ -30,7 +30,7 @@ class Batch:
 
     Attributes:
         inputs: float32 `[N, C, H, W]`, normalised, on the device.
-        labels: int64 `[N]`, on the device.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several; on the device.
         indices: int64 `[N]`: which pictures these are.
     """
 
@@ -181,4 +181,5 @@ def _take_into_memory(pictures: PreparedFiles, prepare: Prepare, limit: int) -> 
     for index in range(len(pictures)):
         picture = pictures.read(index)
         pixels[index] = picture if picture.shape == shape[1:] else prepare.resize_picture(picture)
-    return Images(pixels, pictures.labels, pictures.classes, tuple(map(str, pictures.files.paths)))
+    names = tuple(map(str, pictures.files.paths))
+    return Images(pixels, pictures.labels, pictures.classes, names, pictures.files.groups)

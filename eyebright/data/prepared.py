@@ -67,6 +67,11 @@ class PreparedFiles:
         """Class names in order."""
         return self.files.classes
 
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """`[N]` what each picture is of, see `Pictures`; or None."""
+        return self.files.groups
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -62,7 +62,7 @@ def load_digits(root: Path) -> dict[str, Pictures]:
     """
     from sklearn.datasets import load_digits as load
 
-    from eyebright.data.split import stratified_cut
+    from eyebright.data.cuts import stratified_cut
 
     digits = load()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # 0…16 → 0…255

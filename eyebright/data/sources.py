@@ -12,9 +12,10 @@ import numpy as np
 from eyebright.data.archives import is_archive, unpack
 from eyebright.data.decode import SUFFIXES
 from eyebright.data.downloads import data_root
+from eyebright.data.groups import group_by_name
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.published import PUBLISHED
-from eyebright.data.split import Splits, make_splits
+from eyebright.data.split import VAL_FRACTION, Splits, make_splits
 from eyebright.data.tables import load_csv, load_npz
 from eyebright.errors import DataError, did_you_mean
 
@@ -30,8 +31,11 @@ def load_data(
     source: str | Path,
     *,
     root: str | Path | None = None,
-    val_fraction: float = 0.1,
+    val_fraction: float = VAL_FRACTION,
     test_fraction: float = 0.2,
+    folds: int | None = None,
+    fold: int | None = None,
+    group_by: str | None = None,
     seed: int = 0,
 ) -> Splits:
     """The three parts of a source of pictures.
@@ -43,6 +47,10 @@ def load_data(
         root: where published sets are looked for and fetched to (default: ``$EYEBRIGHT_DATA``, or the user's cache).
         val_fraction: share of the training part that becomes validation where the source has none; 0: none.
         test_fraction: share that becomes the test part where the source has none.
+        folds: into how many folds validation goes round, instead of `val_fraction`; see `make_splits`.
+        fold: which of them is validation, counted from 1.
+        group_by: a regular expression whose first bracket, in the name of a picture, tells its group: pictures of one
+            group stay in one part. A CSV may tell it in a column ``group`` instead.
         seed: of these cuts.
 
     Raises:
@@ -52,7 +60,17 @@ def load_data(
     (360,)
     """
     parts = load_parts(source, root=root)
-    return make_splits(parts, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source=str(source))
+    if group_by is not None:
+        parts = group_by_name(parts, group_by)
+    return make_splits(
+        parts,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        folds=folds,
+        fold=fold,
+        seed=seed,
+        source=str(source),
+    )
 
 
 def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[str, Pictures]:

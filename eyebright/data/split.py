@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eyebright.data.cuts import cut_off, make_folds
 from eyebright.data.digests import file_digests, pixel_digest
-from eyebright.data.images import ImageFiles, Labels, Pictures
+from eyebright.data.images import ImageFiles, Pictures, join, names_below
+from eyebright.data.labels import Labels, class_counts
 from eyebright.errors import DataError
 from eyebright.files import not_a, read_json, write_json
-from eyebright.random import generator
 from eyebright.tensors import read_safetensors, write_safetensors
 
 PARTS = ("train", "val", "test")
 FORMAT_VERSION = 1
 KIND = "eyebright.split contract"
 ARRAYS = ("digests", "pixels", "labels", "names")
+VAL_FRACTION = 0.1  # where nothing is said
 
 Digests = NDArray[np.uint8]
 
@@ -65,31 +68,46 @@ class Splits:
         found = {"train": self.train, "val": self.val, "test": self.test}
         return {name: part for name, part in found.items() if part is not None}
 
+    def shared_groups(self) -> dict[tuple[str, str], list[str]]:
+        """Groups that stand in two parts: (part, part) → their names in order. Only given parts can have them."""
+        names = {part: set(pictures.groups or ()) for part, pictures in self.parts().items()}
+        pairs = {(one, other): sorted(names[one] & names[other]) for one, other in combinations(names, 2)}
+        return {parts: shared for parts, shared in pairs.items() if shared}
+
 
 def make_splits(
     parts: dict[str, Pictures],
     *,
-    val_fraction: float = 0.1,
+    val_fraction: float = VAL_FRACTION,
     test_fraction: float = 0.2,
+    folds: int | None = None,
+    fold: int | None = None,
     seed: int = 0,
     source: str = "arrays",
 ) -> Splits:
     """Three parts from those given.
 
     Three given parts are taken as they are. Of two, the second, whether it is called val or test, is the **test** part,
-    and validation is cut from train. Of one, both are cut. Cuts are stratified: every class keeps its share.
+    and validation is cut from train. Of one, both are cut. Cuts are stratified: every class keeps its share. Pictures
+    of one group stay on one side.
+
+    With `folds`, what is not test is divided into as many, a given validation part included: one of them is validation,
+    the others are train.
 
     Args:
         parts: ``"train"`` and perhaps ``"val"`` and ``"test"``.
         val_fraction: share of the training pictures that becomes validation; 0: none, then the last weights are kept.
         test_fraction: share that becomes the test part where only one part is given.
+        folds: into how many validation goes round; instead of `val_fraction`.
+        fold: which of them is validation, counted from 1.
         seed: of the cuts. It belongs to the data, not to the run: runs of different seeds compare on the same pictures.
         source: what the user called the data.
 
     Raises:
-        DataError: a part is missing or has a single class, parts differ in their classes, or a fraction leaves a
-            class without pictures.
+        DataError: a part is missing or has a single class, parts differ in their classes, a fraction or fold leaves a
+            class without pictures, or a class has a single group.
     """
+    _check_folds(folds, fold, val_fraction)
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
             raise DataError(
@@ -113,35 +131,16 @@ def make_splits(
     if test is None:
         test, val = val, None
     if test is None:
-        kept, cut = _cut(train, test_fraction, seed, "test")
+        kept, cut = cut_off(train, test_fraction, seed, "test")
         train, test = train.select(kept), train.select(cut)
-    if val is None and val_fraction > 0:
-        kept, cut = _cut(train, val_fraction, seed, "validation")
+    if folds is not None and fold is not None:
+        whole = train if val is None else join(train, val)
+        kept, cut = make_folds(whole, folds, seed)[fold - 1]
+        train, val = whole.select(kept), whole.select(cut)
+    elif val is None and val_fraction > 0:
+        kept, cut = cut_off(train, val_fraction, seed, "validation")
         train, val = train.select(kept), train.select(cut)
     return Splits(train, val, test, source)
-
-
-def stratified_cut(labels: Labels, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cuts a fraction of every class off, at random.
-
-    The number cut off is ``round(fraction · N)``; it is shared out over the classes in proportion, the remainders going
-    to the classes with the largest fractional parts.
-
-    Returns:
-        Indices kept and indices cut off, both ascending.
-    """
-    counts = np.bincount(labels)
-    exact = counts * fraction
-    take = np.floor(exact).astype(np.int64)
-    remainder = round(len(labels) * fraction) - int(take.sum())
-    by_fraction = np.argsort(-(exact - take), kind="stable")
-    take[by_fraction[:remainder]] += 1
-    random = generator(seed, "split", len(labels))
-    cut = np.zeros(len(labels), dtype=bool)
-    for label, number in enumerate(take.tolist()):
-        members = np.flatnonzero(labels == label)
-        cut[members[torch.randperm(len(members), generator=random).numpy()[:number]]] = True
-    return np.flatnonzero(~cut), np.flatnonzero(cut)
 
 
 def picture_digests(pictures: Pictures, on_read: Callable[[], object] | None = None) -> tuple[Digests, Digests]:
@@ -178,7 +177,7 @@ class Contract:
         classes: class names in order.
         digests: part → SHA-256 of each picture's bytes (of pictures in memory: pixels), uint8 `[N, 32]`.
         pixels: part → SHA-256 of each picture's pixels, uint8 `[N, 32]`.
-        labels: part → int64 `[N]`.
+        labels: part → int64 `[N]`, or `[N, K]` where a picture can have several.
         names: part → what a person would call each picture: the path below the data's folder, or a number.
         source: what the user called the data.
     """
@@ -202,7 +201,7 @@ class Contract:
     @property
     def counts(self) -> dict[str, list[int]]:
         """Part → pictures of each class."""
-        return {part: np.bincount(labels, minlength=len(self.classes)).tolist() for part, labels in self.labels.items()}
+        return {part: class_counts(labels, len(self.classes)).tolist() for part, labels in self.labels.items()}
 
     def shared(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
         """The same picture, by its pixels, in two parts: (part, part) → pairs of indices."""
@@ -275,11 +274,11 @@ class Contract:
             raise not_a(path, "split contract", "split.json beside it has another root digest")
         return contract
 
-    def _contents(self, part: str) -> Counter[tuple[str, bytes, int]]:
+    def _contents(self, part: str) -> Counter[tuple[str, bytes, bytes]]:
         if part not in self.digests:
             return Counter()
-        rows = zip(self.names[part], self.digests[part], self.labels[part].tolist(), strict=True)
-        return Counter((name, digest.tobytes(), label) for name, digest, label in rows)
+        rows = zip(self.names[part], self.digests[part], self.labels[part], strict=True)
+        return Counter((name, digest.tobytes(), label.tobytes()) for name, digest, label in rows)
 
 
 def make_contract(splits: Splits, on_read: Callable[[], object] | None = None) -> Contract:
@@ -294,35 +293,27 @@ def make_contract(splits: Splits, on_read: Callable[[], object] | None = None) -
     """
     parts = splits.parts()
     read = {name: picture_digests(part, on_read) for name, part in parts.items()}
-    paths = [path for part in parts.values() if isinstance(part, ImageFiles) for path in part.paths]
-    folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     return Contract(
         splits.classes,
         {name: digests for name, (digests, _) in read.items()},
         {name: pixels for name, (_, pixels) in read.items()},
         {name: part.labels for name, part in parts.items()},
-        {name: _names(part, folder) for name, part in parts.items()},
+        names_below(parts),
         splits.source,
     )
 
 
-def _names(pictures: Pictures, folder: Path) -> tuple[str, ...]:
-    if isinstance(pictures, ImageFiles):
-        return tuple(path.relative_to(folder).as_posix() for path in pictures.paths)
-    return tuple(pictures.name(index) for index in range(len(pictures)))
-
-
-def _cut(pictures: Pictures, fraction: float, seed: int, purpose: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    kept, cut = stratified_cut(pictures.labels, fraction, seed)
-    counts = np.bincount(pictures.labels[kept], minlength=len(pictures.classes))
-    if len(cut) == 0 or (counts == 0).any():
-        smallest = pictures.classes[int(np.bincount(pictures.labels, minlength=len(counts)).argmin())]
+def _check_folds(folds: int | None, fold: int | None, val_fraction: float) -> None:
+    if (folds, fold) == (None, None):
+        return
+    if folds is None or fold is None or not 1 <= fold <= folds or val_fraction != VAL_FRACTION:
+        values = {"folds": folds, "fold": fold}.items()
+        given = ", ".join(f"{name} = {'not given' if value is None else value}" for name, value in values)
         raise DataError(
-            f"{len(pictures)} pictures do not suffice to cut {fraction:.0%} off for {purpose}",
-            expected=f"at least one picture in either part; the smallest class is '{smallest}'",
-            remedy="add pictures, or set another fraction in the recipe's [data]",
+            f"{given}, val_fraction = {val_fraction}",
+            expected="both folds and fold, which is counted from 1; val_fraction excludes them",
+            remedy="give folds = 5, fold = 1 … 5, and leave val_fraction out",
         )
-    return kept, cut
 
 
 def _first(classes: tuple[str, ...]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import numpy as np
 from eyebright.data.images import ImageFiles, Images, Labels, Pictures, Pixels
 from eyebright.errors import DataError
 
-COLUMNS = ("path", "label")
 PARTS = ("train", "val", "test")
+SEPARATOR = re.compile("[;|]")  # between the labels of one picture
 LARGEST = 16 * 2**30  # bytes that the arrays of one file may have
 MOST_CLASSES = 2**20
 NAMINGS = (  # of pictures and labels in an .npz; {} is the part
@@ -22,10 +24,21 @@ NAMINGS = (  # of pictures and labels in an .npz; {} is the part
 UNPARTED = (("x", "y"), ("images", "labels"), ("pixels", "labels"), ("X", "y"))
 
 
-def load_csv(path: Path) -> dict[str, Pictures]:
-    """Pictures that a CSV lists: columns ``path`` and ``label``, and perhaps ``part`` (train, val or test).
+@dataclass(frozen=True)
+class _Row:
+    path: Path
+    labels: tuple[str, ...]
+    group: str
 
-    Paths are relative to the CSV's folder. Classes are in alphabetical order.
+
+def load_csv(path: Path) -> dict[str, Pictures]:
+    """Pictures that a CSV lists: columns ``path`` and ``label``, and perhaps ``part`` and ``group``.
+
+    The part is train, val or test; pictures of one group, for example of one patient, stay in one part. Paths are
+    relative to the CSV's folder. Classes are in alphabetical order.
+
+    Where a label is several, with ``;`` or ``|`` between them, or where the column is called ``labels``, each picture
+    can have several; in a column ``labels`` it can have none.
 
     Raises:
         DataError: columns are missing, a row lacks something or names no file, or there are no rows.
@@ -37,30 +50,46 @@ def load_csv(path: Path) -> dict[str, Pictures]:
             rows = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
             raise _no_table(path, str(error)) from error
-    if missing := [name for name in COLUMNS if name not in columns]:
+    labelled = "labels" if "labels" in columns else "label"
+    if missing := [name for name in ("path", labelled) if name not in columns]:
         raise _no_table(path, f"its first line has no column {' and no '.join(missing)}")
     if not rows:
         raise _no_table(path, "it has a first line and no rows")
-    parts: dict[str, list[tuple[Path, str]]] = {}
+    several = labelled == "labels" or any(SEPARATOR.search(row["label"] or "") for row in rows)
+    parts: dict[str, list[_Row]] = {}
     for number, row in enumerate(rows, start=2):
-        place, label, part = row["path"], row["label"], row.get("part") or "train"
-        if not place or not label or part not in PARTS or None in row:
+        place, text, part = row["path"], row[labelled], row.get("part") or "train"
+        group = row["group"] if "group" in columns else "all"
+        unlabelled = text is None if labelled == "labels" else not text
+        if not place or unlabelled or not group or part not in PARTS or None in row:
             raise _no_table(path, f"line {number} is {','.join(str(value or '') for value in row.values())}")
         picture = path.parent / place
         if not picture.is_file():
             raise _no_table(path, f"line {number} names {place}, and there is no such file")
-        parts.setdefault(part, []).append((picture, label))
-    classes = tuple(sorted({label for listed in parts.values() for _, label in listed}))
-    numbers = {name: index for index, name in enumerate(classes)}
+        names = tuple(name for piece in SEPARATOR.split(text) if (name := piece.strip())) if several else (text,)
+        parts.setdefault(part, []).append(_Row(picture, names, group))
+    classes = tuple(sorted({name for listed in parts.values() for row in listed for name in row.labels}))
     return {
         part: ImageFiles(
-            tuple(picture for picture, _ in parts[part]),
-            np.array([numbers[label] for _, label in parts[part]], dtype=np.int64),
+            tuple(row.path for row in parts[part]),
+            _number(parts[part], classes, several),
             classes,
+            tuple(row.group for row in parts[part]) if "group" in columns else None,
         )
         for part in PARTS
         if part in parts
     }
+
+
+def _number(rows: list[_Row], classes: tuple[str, ...], several: bool) -> Labels:
+    """Labels as numbers: int64 `[N]`, or `[N, K]` of 0 and 1 where each picture can have several."""
+    numbers = {name: index for index, name in enumerate(classes)}
+    if not several:
+        return np.array([numbers[row.labels[0]] for row in rows], dtype=np.int64)
+    table = np.zeros((len(rows), len(classes)), dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, [numbers[name] for name in row.labels]] = 1
+    return table
 
 
 def load_npz(path: Path) -> dict[str, Pictures]:
@@ -130,7 +159,7 @@ def _pixels(path: Path, part: str, pictures: Any) -> Pixels:
 def _no_table(path: Path, reason: str) -> DataError:
     return DataError(
         f"cannot take pictures from {path}: {reason}",
-        expected="a CSV with the columns path and label, and perhaps part: train, val or test",
+        expected="a CSV with the columns path and label (or labels), and perhaps part (train, val or test) and group",
         remedy="correct it there; paths are relative to the CSV's folder",
     )
 

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from eyebright.classifier import ROWS, Classifier, probabilities
 from eyebright.data.batches import Loader
-from eyebright.data.images import Labels, Pictures
+from eyebright.data.images import Pictures
+from eyebright.data.labels import Labels, class_counts, is_multi_label
 from eyebright.errors import DataError, DataWarning
 from eyebright.evaluation.views import VIEWS, Views, find_views, view_probabilities
 
@@ -79,6 +80,11 @@ class Evaluation:
         return float((self.predictions == self.labels).mean())
 
     @property
+    def accuracy(self) -> float:
+        """The same as `top1`."""
+        return self.top1
+
+    @property
     def top5(self) -> float:
         """Share of pictures whose true class is among the five most probable (ties count against the classifier)."""
         true = self.logits[np.arange(self.count), self.labels]
@@ -87,12 +93,8 @@ class Evaluation:
 
     @property
     def top1_interval(self) -> tuple[float, float]:
-        """The 95 % interval of `top1`: Wilson's score interval of a binomial share (Wilson 1927)."""
-        from scipy.stats import binomtest
-
-        right = int((self.predictions == self.labels).sum())
-        interval = binomtest(right, self.count).proportion_ci(0.95, method="wilson")
-        return float(interval.low), float(interval.high)
+        """The 95 % interval of `top1`, by Wilson's score."""
+        return wilson_interval(int((self.predictions == self.labels).sum()), self.count)
 
     @property
     def loss(self) -> float:
@@ -197,9 +199,17 @@ def evaluate(
         on_batch: called with the number of pictures done, for a progress bar.
 
     Raises:
-        DataError: the set has a class that the classifier does not know, or no pictures.
+        DataError: the set has a class that the classifier does not know, or no pictures; or the classifier or the
+            pictures are of several labels: see `evaluate_multi_label`.
         PictureError: a picture cannot be decoded.
     """
+    if classifier.multi_label or is_multi_label(pictures.labels):
+        asked, shown = _labels(classifier.multi_label), _labels(is_multi_label(pictures.labels))
+        raise DataError(
+            f"a classifier of {asked} for pictures with {shown}",
+            expected="one label for each picture",
+            remedy="with several labels for both, call evaluate_multi_label",
+        )
     labels = match_labels(pictures, classifier.classes, classifier.class_ids)
     views = find_views(views) if isinstance(views, str) else views
     if views == CENTRE:
@@ -234,14 +244,22 @@ def compute_logits(
 
 
 def match_labels(pictures: Pictures, classes: tuple[str, ...], ids: tuple[str, ...] = ()) -> Labels:
-    """The labels of pictures as indices into `classes`, matched by class name, or by the `ids` of the same classes.
+    """The labels of pictures as indices into `classes`, int64 `[N]`; see `match_classes`."""
+    return match_classes(pictures, classes, ids)[pictures.labels]
+
+
+def match_classes(pictures: Pictures, classes: tuple[str, ...], ids: tuple[str, ...] = ()) -> Labels:
+    """For each class of the pictures its index in `classes`, by its name, or by the `ids` of the same classes.
+
+    Returns:
+        int64 `[K]`; −1 for a class that no picture is of.
 
     Raises:
         DataError: a class is not among `classes`, or there are no pictures.
     """
     if len(pictures) == 0:
         raise DataError("there are no pictures to evaluate", expected="at least one", remedy="check the source")
-    used = np.unique(pictures.labels)
+    used = np.flatnonzero(class_counts(pictures.labels, len(pictures.classes)))
     called = dict(zip(ids, classes, strict=True)) if ids else {}
     names = [called.get(pictures.classes[label], pictures.classes[label]) for label in used]
     if unknown := [name for name in names if name not in classes]:
@@ -251,7 +269,19 @@ def match_labels(pictures: Pictures, classes: tuple[str, ...], ids: tuple[str, .
             remedy="rename the class folders to the classifier's names, or leave these classes out",
         )
     if missing := [name for name in classes if name not in names]:
-        warnings.warn(f"the data has no pictures of {', '.join(missing)}", DataWarning, stacklevel=3)
+        warnings.warn(f"the data has no pictures of {', '.join(missing)}", DataWarning, stacklevel=4)
     place = np.full(len(pictures.classes), -1, dtype=np.int64)
     place[used] = [classes.index(name) for name in names]
-    return place[pictures.labels]
+    return place
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share: Wilson's score interval (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _labels(several: bool) -> str:
+    return "several labels" if several else "one label"

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyebright.classifier import ROWS, Classifier, probabilities
+from eyebright.classifier import ROWS, Classifier
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, middle
@@ -126,9 +126,8 @@ def _answers(
     for batch in loader.batches():
         if views.crops == "dense":
             shown = [batch.inputs, batch.inputs.flip(3)] if views.mirrored else [batch.inputs]
-            yield (
-                probabilities(torch.cat([classifier.dense_logits(one) for one in shown])).mean(0, keepdim=True).numpy()
-            )
+            logits = torch.cat([classifier.dense_logits(one) for one in shown])
+            yield classifier.probabilities(logits).mean(0, keepdim=True).numpy()
             continue
         waiting.append(cut(batch.inputs, classifier.prepare.output_size or (0, 0), views))
         if len(waiting) == ROWS:
@@ -175,6 +174,6 @@ def _window(inputs: Tensor, top: int, left: int, height: int, width: int) -> Ten
 
 
 def _averaged(classifier: Classifier, crops: list[Tensor]) -> NDArray[np.float64]:
-    answers = probabilities(classifier.logits(torch.cat(crops)))  # [pictures · V, K]
+    answers = classifier.probabilities(classifier.logits(torch.cat(crops)))  # [pictures · V, K]
     averaged: NDArray[np.float64] = answers.view(len(crops), -1, answers.shape[1]).mean(1).numpy()
     return averaged

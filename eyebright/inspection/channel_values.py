@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from eyebright.data.images import Pictures
+from eyebright.data.labels import class_counts, has_label
 from eyebright.data.prepare import Prepare
 from eyebright.inspection.picture_facts import Facts, map_in_order
 from eyebright.inspection.pictures import sample
@@ -93,12 +94,13 @@ def measure_channels(
     for row, (index, pixels) in enumerate(zip(chosen.tolist(), read, strict=True)):
         for channel in range(channels):
             counts[row, channel] = np.bincount(pixels[..., channel].ravel(), minlength=256)
-        if (label := int(facts.labels[index])) in sums:
-            sums[label] += pixels
+        for label in sums:
+            if has_label(facts.labels[index : index + 1], label):
+                sums[label] += pixels
         if on_read is not None:
             on_read()
     mean, std, mean_error, std_error = _moments(counts, len(known))
-    members = np.bincount(facts.labels[chosen], minlength=len(pictures.classes))
+    members = class_counts(facts.labels[chosen], len(pictures.classes))
     return ChannelValues(
         pictures=len(chosen),
         of=len(known),

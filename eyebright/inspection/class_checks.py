@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from eyebright.data.labels import class_counts, has_label
 from eyebright.inspection.finding import Finding, listed, many
 from eyebright.inspection.picture_facts import Facts
 
@@ -157,9 +158,10 @@ def win_rates(values: Floats, labels: Counts, classes: int) -> Floats:
     """
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    inside = np.bincount(labels, minlength=classes)
+    inside = class_counts(labels, classes)
     outside = len(labels) - inside
-    wins = np.bincount(labels, weights=ranks, minlength=classes) - inside * (inside + 1) / 2
+    sums = np.array([ranks[has_label(labels, label)].sum() for label in range(classes)])
+    wins = sums - inside * (inside + 1) / 2
     enough = (inside >= ENOUGH) & (outside >= ENOUGH)
     rates: Floats = np.where(enough, wins / np.maximum(inside * outside, 1), 0.5)
     return rates
@@ -170,7 +172,7 @@ def usual_values(values: NDArray[np.str_], labels: Counts, classes: int) -> dict
     kinds, places = np.unique(values, return_inverse=True)
     found = {}
     for label in range(classes):
-        own = np.bincount(places[labels == label], minlength=len(kinds))
+        own = np.bincount(places[has_label(labels, label)], minlength=len(kinds))
         inside, outside = own.sum(), len(labels) - own.sum()
         if min(inside, outside) < ENOUGH:
             continue
@@ -182,4 +184,4 @@ def usual_values(values: NDArray[np.str_], labels: Counts, classes: int) -> dict
 
 
 def _counts(rows: Facts, classes: tuple[str, ...]) -> Counts:
-    return np.bincount(rows.labels, minlength=len(classes))
+    return class_counts(rows.labels, len(classes))

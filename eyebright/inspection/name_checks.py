@@ -9,6 +9,7 @@ from pathlib import PurePath
 import numpy as np
 
 from eyebright.data.decode import SUFFIXES
+from eyebright.data.labels import class_counts
 from eyebright.inspection.finding import Finding, listed, many
 from eyebright.inspection.picture_facts import Facts
 
@@ -54,7 +55,7 @@ def find_odd_names(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterato
             len(odd),
             classes=odd,
         )
-    counts = sum(np.bincount(rows.labels, minlength=len(classes)) for rows in facts.values())
+    counts = sum(class_counts(rows.labels, len(classes)) for rows in facts.values())
     single = tuple(name for name, count in zip(classes, np.atleast_1d(counts).tolist(), strict=True) if count == 1)
     if len(single) >= SINGLES and len(single) > len(classes) / 2:
         yield Finding(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eyebright.data.labels import class_counts, has_label
 from eyebright.data.split import Splits
 from eyebright.inspection.channel_values import SAMPLE, ChannelValues, measure_channels
 from eyebright.inspection.finding import Finding
@@ -159,7 +160,7 @@ def look_at(
     folder = common_folder(parts.values())
     facts = {name: read_facts(part, folder, on_read) for name, part in parts.items()}
     values = measure_channels(splits.train, facts["train"], seed=seed, largest_sample=largest_sample, on_read=on_read)
-    counts = {name: np.bincount(part.labels, minlength=len(splits.classes)) for name, part in parts.items()}
+    counts = {name: class_counts(part.labels, len(splits.classes)) for name, part in parts.items()}
     usual = int(counts["train"].argmax())
     return Overview(
         source=splits.source,
@@ -206,7 +207,7 @@ def _describe_part(facts: Facts, counts: NDArray[np.int64], usual: int) -> PartO
 def _describe_class(
     label: int, names: tuple[str, ...], counts: dict[str, NDArray[np.int64]], train: Facts
 ) -> ClassOverview:
-    members = train.readable & (train.labels == label)
+    members = train.readable & has_label(train.labels, label)
     seen = bool(members.any())
     return ClassOverview(
         name=names[label],

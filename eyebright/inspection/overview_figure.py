@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from eyebright.data.images import Pictures, Pixels
+from eyebright.data.labels import has_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.inspection.channel_values import choose_classes
@@ -92,7 +93,7 @@ def _draw_samples(
 
 def _choose(facts: Facts, pictures: Pictures, label: int, count: int, seed: int) -> list[Pixels]:
     """Some of a class's pictures, none much larger than it is drawn."""
-    members = np.flatnonzero(facts.readable & (facts.labels == label))
+    members = np.flatnonzero(facts.readable & has_label(facts.labels, label))
     order = torch.randperm(len(members), generator=generator(seed, "samples", label)).numpy()
     chosen = []
     for index in members[order[:count]].tolist():
@@ -177,7 +178,8 @@ def _groups(train: Facts, classes: tuple[str, ...]) -> list[tuple[NDArray[np.boo
         return [(train.readable, BLUE, "")]
     rows = zip(range(len(classes)), PALETTE, classes, strict=False)
     return [
-        (train.readable & (train.labels == label), color, shorten(name, LONGEST_NAME)) for label, color, name in rows
+        (train.readable & has_label(train.labels, label), color, shorten(name, LONGEST_NAME))
+        for label, color, name in rows
     ]
 
 

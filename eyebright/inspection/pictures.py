@@ -52,11 +52,10 @@ def show_answers(
     """Answers of an evaluation with their pictures, un-normalised: equal to the prepared pixels, bit for bit."""
     answers = []
     for index in indices.tolist():
-        inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
         true, answer = int(evaluation.labels[index]), int(evaluation.predictions[index])
         answers.append(
             Answer(
-                classifier.prepare.unnormalise(inputs)[0].numpy(),
+                see(classifier, pictures, index),
                 pictures.name(index),
                 evaluation.classes[true],
                 evaluation.classes[answer],
@@ -65,6 +64,13 @@ def show_answers(
             )
         )
     return answers
+
+
+def see(classifier: Classifier, pictures: Pictures, index: int) -> Pixels:
+    """One picture as the network sees it, un-normalised: uint8 `[H, W, C]`."""
+    inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
+    pixels: Pixels = classifier.prepare.unnormalise(inputs)[0].numpy()
+    return pixels
 
 
 def sample(count: int, of: int, seed: int = 0) -> NDArray[np.int64]:

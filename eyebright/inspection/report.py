@@ -13,8 +13,10 @@ import numpy as np
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
 from eyebright.evaluation.evaluate import Evaluation
+from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.inspection.confusion import draw_confusion
 from eyebright.inspection.curves import draw_curves
+from eyebright.inspection.labels import draw_precision_recall, show_labels
 from eyebright.inspection.pictures import draw_answers, sample, show_answers
 from eyebright.inspection.style import encode
 from eyebright.inspection.summary import summarise
@@ -25,7 +27,7 @@ GRID_PICTURES = 40
 WORST_MISTAKES = 24
 
 
-def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: Evaluation) -> None:
+def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: AnyEvaluation) -> None:
     """Writes ``report.html`` into a run's folder.
 
     Args:
@@ -40,35 +42,49 @@ def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: E
     run.write_report(render_report(run, classifier, test, evaluation))
 
 
-def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str:
+def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: AnyEvaluation) -> str:
     """The report as HTML; see `write_report`."""
     metrics, environment = run.metrics(), run.environment
-    worst = show_answers(classifier, test, evaluation, evaluation.worst(WORST_MISTAKES))
-    shown = show_answers(classifier, test, evaluation, sample(GRID_PICTURES, evaluation.count, run.seed))
-    validated = [line for line in metrics if line["val_accuracy"] is not None]
+    told = run.recipe.training.keep == "best" and metrics[-1]["val_accuracy"] is not None
+    worst_first, shown = evaluation.worst(WORST_MISTAKES), sample(GRID_PICTURES, evaluation.count, run.seed)
+    own: dict[str, Any]
+    if isinstance(evaluation, MultiLabelEvaluation):
+        name = "report_multi_label.html.jinja"
+        worst, grid = (show_labels(classifier, test, evaluation, indices) for indices in (worst_first, shown))
+        own = {
+            "interval": evaluation.accuracy_interval,
+            "chance_loss": _entropy_of_labels(evaluation),
+            "notes": environment["notes"],
+            "curves_of_labels": _svg(draw_precision_recall(evaluation)),
+        }
+    else:
+        name = "report.html.jinja"
+        worst, grid = (show_answers(classifier, test, evaluation, indices) for indices in (worst_first, shown))
+        own = {
+            "interval": evaluation.top1_interval,
+            "chance_loss": math.log(len(evaluation.classes)),
+            "notes": [*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
+            "confusion": _svg(draw_confusion(evaluation)),
+            "confused": evaluation.most_confused(15),
+        }
     plan = {f"plan: {key}": value for key, value in environment["plan"].items()}
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("eyebright.inspection", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html.jinja")
+    ).get_template(name)
     return template.render(
         recipe=run.recipe,
         source=Path(run.contract.source).name,
         started=environment["started"][:16].replace("T", " "),
         environment=environment,
         evaluation=evaluation,
-        interval=evaluation.top1_interval,
-        chance_loss=math.log(len(evaluation.classes)),
         opened=len(environment["test_openings"]),
-        notes=[*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
         curves=_svg(draw_curves(metrics)),
         metrics=metrics,
         training_seconds=environment["training_seconds"],
         estimated_seconds=environment["estimated_seconds"],
         speed=np.mean([line["images_per_second"] for line in metrics]),
-        best=_best(validated, run),
-        confusion=_svg(draw_confusion(evaluation)),
-        confused=evaluation.most_confused(15),
-        grid=_png(draw_answers(shown)),
+        best=run.kept_epoch() if told else None,
+        grid=_png(draw_answers(grid)),
         mistakes=_png(draw_answers(worst)) if worst else "",
         worst=worst,
         contract=run.contract,
@@ -77,6 +93,7 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
         machine=environment["machine"] | plan,
         percent=lambda share: f"{share:.1%}",
         in_words=in_words,
+        **own,
     )
 
 
@@ -98,13 +115,12 @@ def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
     return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
 
 
-def _best(validated: list[dict[str, Any]], run: Run) -> dict[str, Any] | None:
-    training = run.recipe.training
-    if not validated or training.keep == "last":
-        return None
-    if training.monitor == "val_loss":
-        return min(validated, key=lambda line: line["val_loss"])
-    return max(validated, key=lambda line: line["val_accuracy"])
+def _entropy_of_labels(evaluation: MultiLabelEvaluation) -> float:
+    """The loss of answering each picture with how frequent each label is."""
+    from scipy.special import entr
+
+    shares = evaluation.labels.mean(axis=0)
+    return float((entr(shares) + entr(1 - shares)).mean())
 
 
 def _network(classifier: Classifier) -> str:

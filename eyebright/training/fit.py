@@ -16,18 +16,19 @@ from torch import Tensor
 from eyebright.classifier import Classifier, check_weights
 from eyebright.data.batches import Batch, Loader, keep_ready
 from eyebright.data.images import Pictures
+from eyebright.data.labels import is_multi_label
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
-from eyebright.evaluation.evaluate import evaluate
+from eyebright.evaluation.multi_label import evaluate_any
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
-from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, total_weight
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
@@ -73,7 +74,7 @@ class Report:
         train_loss, train_accuracy: means over the epoch's training pictures, as they were met: augmented, with dropout,
             with the weights of that moment.
         val_loss, val_accuracy: cross-entropy and share of right answers on validation at the epoch's end; None without
-            validation.
+            validation. A picture with several labels is answered right when all of them are.
         learning_rate: at the epoch's last step.
         seconds: of training and validation, what the caller did in between not counted.
         images_per_second: while training.
@@ -153,14 +154,16 @@ class Fit:
     ):
         self.recipe, self.seed = recipe, seed
         self.plan = plan or choose_plan(number_format=recipe.training.number_format)
-        _check_classes(recipe, splits)
+        _check_parts(splits)
+        outputs = count_outputs(recipe.training, splits.train.labels, splits.classes)
+        self.facts = {"multi_label": True} if is_multi_label(splits.train.labels) else {}
         settings = Prepare.model_validate(recipe.prepare.model_dump(exclude={"statistics"}))
         train = keep_ready(splits.train, settings, on_read=on_read)
         self.prepare = _with_statistics(settings, train) if recipe.prepare.statistics == "train" else settings
         self.val = splits.val and keep_ready(splits.val, settings, on_read=on_read)
         self.classes = splits.classes
 
-        self.model = self._create_model()
+        self.model = self._create_model(outputs)
         _check_pictures(self.model, self.prepare, train)
         self.plan.place_model(self.model)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
@@ -225,7 +228,7 @@ class Fit:
         if self.best is not None and self.recipe.training.keep == "best":
             model.load_state_dict(self.best.weights)
         model.remove_auxiliary_heads()
-        facts = {"recipe": self.recipe.name, "seed": self.seed, "epochs": self.epoch}
+        facts = {"recipe": self.recipe.name, "seed": self.seed, "epochs": self.epoch} | self.facts
         return Classifier(model.requires_grad_(True), self.classes, self.prepare, facts, self.plan)
 
     def state(self) -> State:
@@ -291,8 +294,7 @@ class Fit:
         check_weights({name: value for name, value in tensors.items() if name not in optimizer}, expected)
         check_optimizer_tensors(self.optimizer, _with_prefix(tensors, "optimizer."))
 
-    def _create_model(self) -> Network:
-        outputs = 1 if self.recipe.training.loss == "binary_cross_entropy" else len(self.classes)
+    def _create_model(self, outputs: int) -> Network:
         section = self.recipe.model
         options = self._size_option() | {"in_channels": self.prepare.channels}
         options |= section.options | self._auxiliary_option()
@@ -331,7 +333,7 @@ class Fit:
         """One update; returns the batch's mean loss and the learning rate."""
         training = self.recipe.training
         self.model.train()
-        weight = self.class_weights[batch.labels].sum()
+        weight = total_weight(self.class_weights, batch.labels)
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         with seeded(self.seed, "dropout", self.step):
@@ -345,7 +347,7 @@ class Fit:
                 for answers in auxiliary:
                     loss = loss + training.auxiliary_weight * self.loss(answers.float(), labels)
                 (loss / weight).backward()  # type: ignore[no-untyped-call]
-                right += (_answers(logits) == labels).sum()
+                right += count_right(logits, labels)
         mean_loss = float(total / weight)
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)
@@ -384,8 +386,9 @@ class Fit:
         self.epoch += 1
         self.step_in_epoch = 0
         if self.val is not None:
-            evaluation = evaluate(Classifier(candidate, self.classes, self.prepare, plan=self.plan), self.val)
-            val_loss, val_accuracy = evaluation.loss, evaluation.top1
+            answering = Classifier(candidate, self.classes, self.prepare, dict(self.facts), self.plan)
+            evaluation = evaluate_any(answering, self.val)
+            val_loss, val_accuracy = evaluation.loss, evaluation.accuracy
             figure = val_accuracy if training.monitor == "val_accuracy" else -val_loss
             if training.schedule == "plateau":
                 self.plateau.update(figure, training)
@@ -435,10 +438,6 @@ class _Totals:
         self.learning_rate = learning_rate
 
 
-def _answers(logits: Tensor) -> Tensor:
-    return logits.argmax(dim=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
-
-
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
@@ -448,13 +447,7 @@ def _with_statistics(prepare: Prepare, train: Pictures) -> Prepare:
     return prepare.model_copy(update={"mean": mean, "std": std})
 
 
-def _check_classes(recipe: Recipe, splits: Splits) -> None:
-    if recipe.training.loss == "binary_cross_entropy" and len(splits.classes) != 2:
-        raise RecipeError(
-            f'loss = "binary_cross_entropy" for {len(splits.classes)} classes',
-            expected="two classes: the network has one output, the logit of the second",
-            remedy='set training.loss = "cross_entropy"',
-        )
+def _check_parts(splits: Splits) -> None:
     for name, part in splits.parts().items():
         if len(part) == 0:
             raise DataError(f"the {name} part has no pictures", expected="at least one", remedy="check the source")

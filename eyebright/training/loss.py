@@ -1,19 +1,47 @@
-"""Losses, as sums, so that a batch cut into pieces has the gradient of the whole."""
+"""Losses, as sums, so that a batch cut into pieces has the gradient of the whole.
+
+Labels are int64 `[N]`; or, where a picture can have several, `[N, K]` of 0 and 1: each output is a question of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eyebright.data.images import Labels
+from eyebright.data.labels import Labels, class_counts, is_multi_label
 from eyebright.errors import RecipeError
 from eyebright.training.recipe import TrainingSection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def count_outputs(training: TrainingSection, labels: Labels, classes: tuple[str, ...]) -> int:
+    """How many outputs the network needs for this loss and these labels.
+
+    Raises:
+        RecipeError: the loss, or another setting of the recipe, does not fit the labels.
+    """
+    binary = training.loss == "binary_cross_entropy"
+    if is_multi_label(labels):
+        if not binary or training.class_weights != "equal":
+            raise RecipeError(
+                f'loss = "{training.loss}", class_weights = {training.class_weights!r} for pictures of several labels',
+                expected='loss = "binary_cross_entropy" and equal class_weights: each label is a question of its own',
+                remedy='set training.loss = "binary_cross_entropy", and leave class_weights and label_smoothing out',
+            )
+        return len(classes)
+    if binary and len(classes) != 2:
+        raise RecipeError(
+            f'loss = "binary_cross_entropy" for {len(classes)} classes',
+            expected="two classes: the network has one output, the logit of the second",
+            remedy='set training.loss = "cross_entropy"',
+        )
+    return 1 if binary else len(classes)
 
 
 def class_weights(training: TrainingSection, labels: Labels, classes: tuple[str, ...]) -> Tensor:
@@ -23,7 +51,7 @@ def class_weights(training: TrainingSection, labels: Labels, classes: tuple[str,
         RecipeError: the recipe gives another number of weights than there are classes.
     """
     given = training.class_weights
-    counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    counts = class_counts(labels, len(classes)).astype(np.float64)
     if given == "equal":
         return torch.ones(len(classes))
     if given == "balanced":
@@ -42,7 +70,7 @@ def make_loss(training: TrainingSection, weights: Tensor) -> Loss:
     """The recipe's loss: a function (logits float32 `[N, K]`, labels int64 `[N]`) → the sum over the pictures.
 
     Every picture counts with its class's weight. With ``"binary_cross_entropy"`` logits are `[N, 1]`, of the second
-    class.
+    class; or, where a picture can have several labels, `[N, K]`: a picture's loss is then the mean over the labels.
     """
     match training.loss:
         case "cross_entropy":
@@ -54,6 +82,24 @@ def make_loss(training: TrainingSection, weights: Tensor) -> Loss:
                 functional.log_softmax(logits, dim=1), labels, weights, reduction="sum"
             )
         case "binary_cross_entropy":
-            return lambda logits, labels: functional.binary_cross_entropy_with_logits(
-                logits[:, 0], labels.to(logits.dtype), weights[labels], reduction="sum"
-            )
+            return partial(_binary_cross_entropy, weights)
+
+
+def total_weight(weights: Tensor, labels: Tensor) -> Tensor:
+    """What the loss of these pictures is divided by, to be a mean."""
+    return weights[labels].sum() if labels.ndim == 1 else weights.new_tensor(len(labels))
+
+
+def count_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many pictures are answered right; where a picture can have several labels, with all of them."""
+    if labels.ndim == 2:
+        return ((logits >= 0) == (labels == 1)).all(dim=1).sum()
+    answers = logits.argmax(dim=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    return (answers == labels).sum()
+
+
+def _binary_cross_entropy(weights: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    truth = labels.to(logits.dtype)
+    if labels.ndim == 2:
+        return functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / logits.shape[1]
+    return functional.binary_cross_entropy_with_logits(logits[:, 0], truth, weights[labels], reduction="sum")

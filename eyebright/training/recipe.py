@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from eyebright.data.augment import Augment
 from eyebright.data.prepare import Prepare
+from eyebright.data.split import VAL_FRACTION
 from eyebright.errors import RecipeError, did_you_mean
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, is_file
@@ -44,19 +45,36 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """Which pictures, and how they are parted where the source does not say.
+    r"""Which pictures, and how they are parted where the source does not say.
 
     Attributes:
         source: a name, folder or archive (see `eyebright.load_data`); left empty, it has to be given when training.
         val_fraction: share of the training part that becomes validation; 0: none, and the last weights are kept.
+        folds: into how many folds the training part is divided, instead of `val_fraction`.
+        fold: which of them is validation, counted from 1. ``eyebright train RECIPE --folds 5`` trains on all of them.
         test_fraction: share that becomes the test part where the source has one part only.
+        group_by: a regular expression whose first bracket, in a picture's path below the data's folder, tells what the
+            picture is of: ``'patient(\d+)_'``. Pictures of one group stay in one part.
         split_seed: of these cuts; the run's own seed does not move pictures from part to part.
     """
 
     source: str = ""
-    val_fraction: Fraction = 0.1
+    val_fraction: Fraction = VAL_FRACTION
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=1)] | None = None
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    group_by: str | None = None
     split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> DataSection:
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("folds and fold belong together; `eyebright train RECIPE --folds 5` sets both")
+        if self.folds is not None and self.fold is not None and self.fold > self.folds:
+            raise ValueError(f"fold = {self.fold} must be one of 1 to folds = {self.folds}")
+        if self.folds is not None and self.val_fraction != VAL_FRACTION:
+            raise ValueError("val_fraction and folds exclude each other: leave one out")
+        return self
 
 
 class PrepareSection(Prepare):
@@ -110,7 +128,7 @@ class TrainingSection(_Section):
             monitored figure has not improved for `patience_epochs`), each but the middle three by `factor`.
         warmup_epochs: over which the learning rate first rises from 0, before any schedule.
         loss: ``"cross_entropy"``; ``"nll"``: negative log-likelihood on log-softmax, the same number written in two
-            steps; ``"binary_cross_entropy"``: two classes, one output.
+            steps; ``"binary_cross_entropy"``: two classes, one output; or several labels a picture, an output each.
         label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016 §7).
         class_weights: ``"equal"``; ``"balanced"``: in inverse proportion to the class's pictures; or a number a class.
         clip_norm: longest gradient, over all parameters; longer ones are shortened to it.

@@ -252,6 +252,15 @@ class Run:
         """The lines of ``metrics.jsonl``: one for each epoch."""
         return _read_lines(self.path / "metrics.jsonl")
 
+    def kept_epoch(self) -> dict[str, Any]:
+        """The line of the epoch whose weights are kept: the best on validation, or the last."""
+        lines, training = self.metrics(), self.recipe.training
+        if training.keep == "last" or lines[-1]["val_accuracy"] is None:
+            return lines[-1]
+        if training.monitor == "val_loss":
+            return min(lines, key=lambda line: line["val_loss"])
+        return max(lines, key=lambda line: line["val_accuracy"])
+
     def steps(self) -> list[dict[str, Any]]:
         """The lines of ``steps.jsonl``: one for each step."""
         return _read_lines(self.path / "steps.jsonl")

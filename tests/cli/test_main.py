@@ -108,6 +108,43 @@ def test_views_of_evaluate_and_predict(eyebright, run, tmp_path):
     assert (done.returncode, "crops of 32×32 from pictures of 32 pixels" in done.stderr) == (1, True)
 
 
+def test_train_with_folds_tells_mean_and_interval_and_is_resumed(eyebright, tmp_path):
+    options = ("train", "lenet5-digits", "--folds", 2, "--set", "training.epochs=1", "--out", tmp_path / "all")
+    told = json.loads(eyebright(*options, "--json").stdout)
+    assert [fold["fold"] for fold in told["folds"]] == [1, 2]
+    mean = sum(fold["val_accuracy"] for fold in told["folds"]) / 2
+    assert told["val_accuracy"]["mean"] == pytest.approx(mean)
+    said = eyebright("train", "--resume", tmp_path / "all").stdout
+    assert f"fold-2: validation accuracy {told['folds'][1]['val_accuracy']:.2%}\nmean {mean:.2%}, standard" in said
+    assert f"runs:   {tmp_path / 'all'}" in said
+    assert eyebright("train", "--resume", tmp_path / "all", "--folds", 2).returncode == 2
+
+
+def test_several_labels_of_a_picture_are_evaluated_and_predicted(eyebright, tmp_path):
+    random = np.random.default_rng(0)
+    lines = ["path,label"]
+    for index in range(20):
+        Image.fromarray(random.integers(0, 256, (32, 32), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{('a', 'b', 'a|b', 'b;c')[index % 4]}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    counts = json.loads(eyebright("data", tmp_path / "list.csv", "--json").stdout)["counts"]
+    assert {name: sum(part[name] for part in counts.values()) for name in "abc"} == {"a": 10, "b": 15, "c": 5}
+    options = ("--set", "training.epochs=1", "--set", "training.loss=binary_cross_entropy", "--out", tmp_path / "run")
+    done = eyebright("train", "lenet5-digits", "--data", tmp_path / "list.csv", *options)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(eyebright("evaluate", tmp_path / "run", "--json").stdout)
+    assert {"exact_match", "mean_average_precision", "micro", "macro", "per_class"} <= told.keys()
+    said = eyebright("evaluate", tmp_path / "run").stdout
+    assert "micro mean" in said and "ROC AUC" in said and "most confused" not in said
+    places = ("predict", tmp_path / "run", tmp_path / "0.png", tmp_path / "1.png")
+    answers = json.loads(eyebright(*places, "--json").stdout)
+    for answer in answers:
+        assert answer["labels"] == [row["class"] for row in answer["top"] if row["probability"] >= 0.5]
+    rows = list(csv.DictReader(io.StringIO(eyebright(*places, "--format", "csv").stdout)))
+    assert [row["labels"].split(";") for row in rows] == [answer["labels"] or [""] for answer in answers]
+    assert "labels" in eyebright(*places).stdout
+
+
 def test_verify_names_every_file_and_what_is_wrong(eyebright, run, tmp_path):
     done = eyebright("verify", run)
     assert (done.returncode, done.stdout.count("whole    "), "damaged" in done.stdout) == (0, 10, False)

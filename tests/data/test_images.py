@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from eyebright.data.images import ImageFiles, Images
+from eyebright.data.images import ImageFiles, Images, join
 from eyebright.errors import DataError, PictureError
 
 CLASSES = ("ant", "bee")
@@ -39,6 +41,42 @@ def test_selected_pictures_keep_order_label_class_and_name(request, kind):
     for place, index in enumerate([3, 1, 1]):
         assert np.array_equal(chosen.read(place), pictures.read(index))
         assert chosen.name(place) == pictures.name(index)
+
+
+@pytest.mark.parametrize("kind", ["in_memory", "on_disk"])
+def test_selected_pictures_keep_their_group(request, kind):
+    pictures = request.getfixturevalue(kind)
+    assert pictures.groups is None and pictures.select([3, 1]).groups is None
+    assert replace(pictures, groups=("x", "y", "y", "z")).select([3, 1]).groups == ("z", "y")
+
+
+@pytest.mark.parametrize("kind", ["in_memory", "on_disk"])
+def test_groups_are_as_many_as_pictures(request, kind, refuses):
+    with refuses(DataError, "3 groups for 4 pictures"):
+        replace(request.getfixturevalue(kind), groups=("x", "y", "z"))
+
+
+@pytest.mark.parametrize("kind", ["in_memory", "on_disk"])
+def test_joined_pictures_are_all_of_both(request, kind):
+    pictures = replace(request.getfixturevalue(kind), groups=("x", "y", "y", "z"))
+    whole = join(pictures, pictures.select([2, 0]))
+    assert (len(whole), whole.classes, whole.labels.tolist()) == (6, CLASSES, [0, 1, 1, 0, 1, 0])
+    assert whole.groups == ("x", "y", "y", "z", "y", "x")
+    for place, index in enumerate([0, 1, 2, 3, 2, 0]):
+        assert np.array_equal(whole.read(place), pictures.read(index))
+    assert whole.name(4) == ("picture 4" if kind == "in_memory" else pictures.name(2))
+    named = pictures.select(range(4))
+    assert join(named, named).name(5) == named.name(1)
+
+
+def test_pictures_of_two_kinds_are_not_joined(in_memory, on_disk, noise, refuses):
+    with refuses(DataError, r"4 pictures of 2 classes and shape \[6, 5, 3\] cannot be joined with 4 .* on disk"):
+        join(in_memory, on_disk)
+    with refuses(DataError, r"cannot be joined with 4 pictures of 2 classes and shape \[6, 6, 3\]"):
+        join(in_memory, Images(noise(4, 6, 6, 3), in_memory.labels, CLASSES))
+    for pictures in (in_memory, on_disk):
+        with refuses(DataError, "cannot be joined with 4 pictures of 3 classes"):
+            join(pictures, replace(pictures, classes=("ant", "bee", "cat")))
 
 
 def test_the_number_of_a_picture_survives_two_selections(in_memory):
@@ -96,7 +134,6 @@ WRONG_LABELS = {
     "negative": labels(0, 1, -1, 0),
     "of 32 bits": np.array([0, 1, 1, 0], dtype=np.int32),
     "of floats": np.array([0, 1, 1, 0], dtype=np.float64),
-    "one-hot": np.eye(4, dtype=np.int64)[:, :2],
 }
 
 

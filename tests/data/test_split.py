@@ -2,25 +2,19 @@ import hashlib
 import json
 import os
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from eyebright.data.images import ImageFiles, Images
-from eyebright.data.split import KIND, Contract, Splits, make_contract, make_splits, picture_digests, stratified_cut
+from eyebright.data.split import KIND, Contract, Splits, make_contract, make_splits, picture_digests
 from eyebright.errors import DataError, PictureError, StoredFileError
 from eyebright.files import read_json
 from eyebright.tensors import write_safetensors
 
 CLASSES = ("ant", "bee", "cat")
-
-label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(lambda values: np.array(values, dtype=np.int64))
-shares = st.integers(0, 100).map(lambda percent: percent / 100)
 
 
 def labels(*values):
@@ -35,71 +29,6 @@ def images(noise):
         return Images(noise(count, 4, 5, 3, seed=seed), np.arange(count, dtype=np.int64) % classes, CLASSES[:classes])
 
     return make
-
-
-# cutting
-
-
-def shares_twin(counts, fraction):
-    """How many of each class are cut off: whole parts first, then one each to the largest remainders."""
-    exact = [count * Fraction(fraction).limit_denominator(1000) for count in counts]
-    take = [int(share) for share in exact]
-    missing = round(sum(counts) * Fraction(fraction).limit_denominator(1000)) - sum(take)
-    for label in sorted(range(len(counts)), key=lambda label: (take[label] - exact[label], label))[:missing]:
-        take[label] += 1
-    return take
-
-
-@given(label_lists, shares, st.integers(0, 5))
-def test_every_picture_is_kept_or_cut_off_and_both_ascend(given_labels, fraction, seed):
-    kept, cut = stratified_cut(given_labels, fraction, seed)
-    assert sorted([*kept, *cut]) == list(range(len(given_labels)))
-    assert (np.diff(kept) > 0).all() and (np.diff(cut) > 0).all()
-
-
-@given(label_lists, shares, st.integers(0, 5))
-def test_every_class_loses_its_share_within_one_picture(given_labels, fraction, seed):
-    _, cut = stratified_cut(given_labels, fraction, seed)
-    lost = np.bincount(given_labels[cut], minlength=6)
-    exact = np.bincount(given_labels, minlength=6) * fraction
-    assert (np.abs(lost - exact) < 1 + 1e-9).all()
-    assert abs(lost.sum() - exact.sum()) <= 0.5 + 1e-9
-
-
-@pytest.mark.parametrize(
-    "counts", [[10, 10, 10], [5000] * 10, [7, 3, 1], [1, 1, 1], [97, 3], [10, 0, 5], [13]], ids=str
-)
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.15, 0.2, 0.37, 0.5, 0.9, 1.0])
-def test_the_counts_are_those_of_the_slow_twin(counts, fraction):
-    given_labels = np.repeat(np.arange(len(counts)), counts)
-    _, cut = stratified_cut(given_labels, fraction, seed=0)
-    assert np.bincount(given_labels[cut], minlength=len(counts)).tolist() == shares_twin(counts, fraction)
-
-
-@given(label_lists, shares, st.integers(0, 5))
-def test_the_same_seed_cuts_the_same(given_labels, fraction, seed):
-    first, again = (stratified_cut(given_labels, fraction, seed) for _ in range(2))
-    assert all(map(np.array_equal, first, again))
-
-
-def test_another_seed_cuts_others():
-    given_labels = np.arange(100) % 3
-    cuts = {tuple(stratified_cut(given_labels, 0.2, seed)[1].tolist()) for seed in range(20)}
-    assert len(cuts) == 20
-
-
-def test_every_picture_may_be_cut_off():
-    given_labels = np.arange(30) % 3
-    times = np.zeros(30)
-    for seed in range(200):
-        times[stratified_cut(given_labels, 0.2, seed)[1]] += 1
-    assert times.min() > 15 and times.max() < 65  # 40 expected
-
-
-def test_cifar10_is_cut_as_the_lecture_says():
-    kept, cut = stratified_cut(np.arange(50_000) % 10, 0.1, seed=0)
-    assert (len(kept), len(cut)) == (45_000, 5_000)
-    assert np.bincount(cut % 10).tolist() == [500] * 10
 
 
 # three parts
@@ -189,6 +118,64 @@ def test_parts_whose_classes_differ_are_refused(images, refuses, part, names):
 def test_a_single_class_is_refused(images, refuses):
     with refuses(DataError, "arrays has one class only: ant"):
         make_splits({"train": images(9, classes=1)})
+
+
+# folds
+
+
+def names(*parts):
+    return [part.name(i) for part in parts for i in range(len(part))]
+
+
+@pytest.mark.parametrize("given", [["train"], ["train", "val"], ["train", "test"]])
+def test_every_picture_that_is_not_test_is_validation_once(images, given):
+    parts = {
+        name: replace(images(20, seed=i), names=tuple(f"{name} {j}" for j in range(20))) for i, name in enumerate(given)
+    }
+    splits = [make_splits(parts, folds=4, fold=fold) for fold in (1, 2, 3, 4)]
+    assert len({split.test.names for split in splits}) == 1
+    rest = sorted(set(names(*parts.values())) - set(splits[0].test.names))
+    assert sorted(names(*(split.val for split in splits))) == rest
+    for split in splits:
+        assert sorted(names(split.train, split.val)) == rest
+
+
+def test_a_given_validation_part_takes_part_in_the_folds(images, picture_folder):
+    from eyebright.data.sources import load_data
+
+    parts = {"train": images(20), "val": images(10, seed=1), "test": images(6, seed=2)}
+    splits = [make_splits(parts, folds=3, fold=fold) for fold in (1, 2, 3)]
+    assert [[len(part) for part in split.parts().values()] for split in splits] == [[20, 10, 6]] * 3
+    found = np.concatenate([split.val.pixels for split in splits])
+    given_pixels = np.concatenate([parts["train"].pixels, parts["val"].pixels])
+    assert np.array_equal(np.unique(found, axis=0), np.unique(given_pixels, axis=0))
+    folder = picture_folder({f"{part}/{name}": 4 for part in ("train", "val", "test") for name in ("cats", "dogs")})
+    splits = [load_data(folder, folds=2, fold=fold) for fold in (1, 2)]
+    assert len({path for split in splits for path in split.val.paths}) == 16
+    assert {path.parent.parent.name for split in splits for path in split.val.paths} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"folds": 5},
+        {"fold": 1},
+        {"folds": 5, "fold": 0},
+        {"folds": 5, "fold": 6},
+        {"folds": 5, "fold": 1, "val_fraction": 0.2},
+        {"folds": 5, "fold": 1, "val_fraction": 0},
+    ],
+    ids=str,
+)
+def test_folds_that_do_not_fit_are_refused(images, refuses, options):
+    with refuses(DataError, "folds = .*, fold = .*, val_fraction = ") as raised:
+        make_splits({"train": images(60)}, **options)
+    assert "val_fraction excludes them" in raised.value.expected
+
+
+def test_a_single_fold_is_refused(images, refuses):
+    with refuses(DataError, "1 folds"):
+        make_splits({"train": images(60)}, folds=1, fold=1)
 
 
 # the contract
@@ -470,6 +457,20 @@ def test_the_same_pixels_in_other_bytes_are_the_same_picture(picture_folder):
     contract = make_contract(load_data(folder, val_fraction=0))
     assert contract.shared() == {("train", "test"): [(4, 3)]}
     assert not np.array_equal(contract.digests["train"][4], contract.digests["test"][3])
+
+
+def test_several_labels_are_part_of_the_contract(images, tmp_path):
+    several = replace(images(6), labels=np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]]))
+    splits = Splits(several, None, several.select([0, 1]))
+    contract = make_contract(splits)
+    contract.save(tmp_path)
+    loaded = Contract.load(tmp_path)
+    assert loaded.root == contract.root and np.array_equal(loaded.labels["train"], several.labels)
+    assert loaded.counts == {"train": [3, 4, 2], "test": [1, 2, 0]}
+    other = several.labels.copy()
+    other[2, 2] = 1
+    changed = make_contract(replace(splits, train=replace(several, labels=other)))
+    assert loaded.changes(changed) == ["1 pictures of the train part have changed (for example picture 2)"]
 
 
 def test_a_class_without_pictures_is_counted_as_none(images, tmp_path):

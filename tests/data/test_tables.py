@@ -37,6 +37,39 @@ def test_a_csv_with_parts(listed):
     assert parts["test"].read(3)[0, 0].tolist() == [220, 0, 0]
 
 
+@pytest.mark.parametrize("first", ["path,label,part", "part,path,label"])
+def test_a_csv_with_several_labels(listed, first):
+    rows = [("0", "cat;dog"), ("1", "dog"), ("2", " dog | ship;dog"), ("3", "ship;")]
+    cells = [{"path": f"pictures/{name}.png", "label": label, "part": "train"} for name, label in rows]
+    text = "\n".join([first, *(",".join(row[column] for column in first.split(",")) for row in cells)])
+    pictures = load_parts(listed(text))["train"]
+    assert pictures.classes == ("cat", "dog", "ship")
+    assert pictures.labels.tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]]
+
+
+def test_a_column_of_labels_may_be_empty_and_need_not_have_several(listed):
+    text = "path,labels\npictures/0.png,cat\npictures/1.png,dog\npictures/2.png,\n"
+    pictures = load_parts(listed(text))["train"]
+    assert pictures.labels.tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_a_csv_with_several_labels_is_cut(listed):
+    text = "path,labels\n" + "".join(
+        f"pictures/{i}.png,{'a;b' if i % 3 else 'b' if i % 2 else ''}\n" for i in range(12)
+    )
+    splits = load_data(listed(text), val_fraction=0.25)
+    assert sum(len(part) for part in splits.parts().values()) == 12
+    assert all(part.labels.sum(axis=0).all() for part in splits.parts().values())
+
+
+def test_a_csv_with_groups(listed):
+    text = "path,label,group\n" + "".join(f"pictures/{i}.png,{'ab'[i // 6]},{i // 2}\n" for i in range(12))
+    assert load_parts(listed(text))["train"].groups == tuple("001122334455")
+    splits = load_data(listed(text), val_fraction=0, test_fraction=0.3)
+    assert splits.shared_groups() == {}
+    assert sorted(splits.test.groups) == sorted(2 * list(set(splits.test.groups)))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_csv_without_parts_is_cut(listed, encoding):
     text = "label,more,path\n" + "".join(
@@ -57,6 +90,9 @@ def test_a_csv_without_parts_is_cut(listed, encoding):
         ("path,label\npictures/0.png,cat\n,cat\n", "line 3 is ,cat"),
         ("path,label,part\npictures/0.png,cat,training\n", "line 2 is pictures/0.png,cat,training"),
         ("path,label\npictures/0.png,cat,3,4\n", "line 2 is"),
+        ("path,labels\npictures/0.png\n", "line 2 is pictures/0.png,"),
+        ("path,label\npictures/0.png,a;b\npictures/1.png,\n", "line 3 is pictures/1.png,"),
+        ("path,label,group\npictures/0.png,cat,\n", "line 2 is pictures/0.png,cat,"),
         ("path,label\npictures/99.png,cat\n", "line 2 names pictures/99.png, and there is no such file"),
         ('path,label\n"pictures/0.png,cat\n', "unexpected end of data"),
     ],

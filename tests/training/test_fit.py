@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from eyebright.classifier import Classifier
 from eyebright.data.images import Images
 from eyebright.data.split import Splits, make_splits
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
+from eyebright.evaluation.multi_label import evaluate_any
 from eyebright.training.fit import Fit, Report, StepReport
 from eyebright.training.recipe import make_recipe
 
@@ -307,3 +309,52 @@ def test_auxiliary_heads_are_trained_and_then_left_behind():
 def test_auxiliary_heads_that_mean_nothing_are_refused(settings, says):
     with pytest.raises(RecipeError, match=says):
         Fit(settings(), splits())
+
+
+def several(count=96, seed=0):
+    """Pictures whose thirds are bright or not, each by itself: three labels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, (count, 3))
+    pixels = random.integers(0, 80, (count, 32, 32, 1), dtype=np.uint8)
+    for picture, row in zip(pixels, labels, strict=True):
+        for third in np.flatnonzero(row):
+            picture[10 * third : 10 * third + 10] += 120
+    return Images(pixels, labels, tuple("abc"))
+
+
+@pytest.fixture(scope="module")
+def several_splits():
+    return make_splits({"train": several(), "test": several(24, seed=1)}, val_fraction=0.25)
+
+
+def test_several_labels_are_learnt(several_splits, tmp_path):
+    fit = Fit(recipe(epochs=20, loss="binary_cross_entropy", accumulate=2), several_splits)
+    reports = list(fit)
+    assert reports[-1].val_accuracy > 0.9 and reports[-1].train_loss < 0.2 < reports[0].train_loss
+    evaluation = evaluate_any(Classifier(fit.model, fit.classes, fit.prepare, {"multi_label": True}), fit.val)
+    assert (evaluation.loss, evaluation.accuracy) == (reports[-1].val_loss, reports[-1].val_accuracy)
+    fit.classifier().save(tmp_path / "c.safetensors")
+    classifier = Classifier.load(tmp_path / "c.safetensors")
+    assert classifier.multi_label
+    test = several_splits.test
+    assert evaluate_any(classifier, test).accuracy > 0.9
+    for index in range(3):
+        names = {name for name, _ in classifier(test.pixels[index]).above()}
+        assert names == {name for name, there in zip("abc", test.labels[index], strict=True) if there}
+
+
+def test_several_labels_resume_exactly(several_splits):
+    settings = recipe(epochs=2, loss="binary_cross_entropy")
+    straight, stopped = Fit(settings, several_splits), Fit(settings, several_splits)
+    reports = list(straight)
+    next(iter(stopped))
+    resumed = Fit(settings, several_splits)
+    resumed.load_state(stopped.state())
+    again = list(resumed)
+    assert (again[-1].train_loss, again[-1].val_loss) == (reports[-1].train_loss, reports[-1].val_loss)
+    assert_equal(weights_of(straight), weights_of(resumed))
+
+
+def test_several_labels_need_their_loss(several_splits, refuses):
+    with refuses(RecipeError, 'loss = "cross_entropy", .* for pictures of several labels'):
+        Fit(recipe(), several_splits)

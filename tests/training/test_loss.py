@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from eyebright.errors import RecipeError
-from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, total_weight
 from eyebright.training.recipe import TrainingSection
 
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -57,3 +57,57 @@ def test_given_weights_keep_their_proportions_and_a_mean_of_one():
 def test_a_wrong_number_of_weights_is_refused():
     with pytest.raises(RecipeError, match="class_weights has 2 numbers"):
         class_weights(training(class_weights=(1, 2)), LABELS, CLASSES)
+
+
+SEVERAL = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0]])
+
+
+def test_with_several_labels_the_loss_is_the_mean_of_a_question_each(logits):
+    loss = make_loss(training(loss="binary_cross_entropy"), torch.ones(3, dtype=torch.float64))
+    labels = torch.from_numpy(SEVERAL)
+    share = logits.sigmoid()
+    twin = (
+        -sum(float((share[n, k] if SEVERAL[n, k] else 1 - share[n, k]).log()) for n in range(6) for k in range(3)) / 18
+    )
+    assert float(loss(logits, labels) / total_weight(torch.ones(3), labels)) == pytest.approx(twin)
+    pieces = sum(loss(a, b) for a, b in zip(logits.chunk(3), labels.chunk(3), strict=True))
+    assert float(pieces) == pytest.approx(float(loss(logits, labels)))
+
+
+def test_a_batch_weighs_as_much_as_its_pictures():
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    assert float(total_weight(weights, torch.from_numpy(LABELS))) == 13
+    assert float(total_weight(weights, torch.from_numpy(SEVERAL))) == 6
+
+
+def test_a_picture_is_right_when_all_its_labels_are(logits):
+    right = sum(all((logits[n, k] >= 0) == bool(SEVERAL[n, k]) for k in range(3)) for n in range(6))
+    assert int(count_right(logits, torch.from_numpy(SEVERAL))) == right
+    sure = torch.from_numpy(SEVERAL * 2.0 - 1)
+    assert int(count_right(sure, torch.from_numpy(SEVERAL))) == 6
+    assert int(count_right(logits, logits.argmax(dim=1))) == 6
+    assert int(count_right(logits[:, :1], (logits[:, 0] > 0).long())) == 6
+
+
+def test_outputs_are_counted_from_loss_and_labels():
+    binary = training(loss="binary_cross_entropy")
+    assert count_outputs(training(), LABELS, CLASSES) == 3
+    assert count_outputs(binary, LABELS.clip(max=1), ("a", "b")) == 1
+    assert count_outputs(binary, SEVERAL, CLASSES) == 3
+    assert count_outputs(binary, SEVERAL[:, :2], ("a", "b")) == 2
+    assert class_weights(binary, SEVERAL, CLASSES).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"loss": "nll"}, {"label_smoothing": 0.1}, {"loss": "binary_cross_entropy", "class_weights": "balanced"}],
+    ids=str,
+)
+def test_what_makes_no_sense_for_several_labels_is_refused(refuses, values):
+    with refuses(RecipeError, "for pictures of several labels"):
+        count_outputs(training(**values), SEVERAL, CLASSES)
+
+
+def test_smoothed_labels_are_not_for_questions_of_their_own():
+    with pytest.raises(ValueError, match="label_smoothing means nothing with loss"):
+        training(loss="binary_cross_entropy", label_smoothing=0.1)

@@ -75,6 +75,11 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         (with_values(prepare={"std": [0]}), "prepare.std"),
         (with_values(prepare={"statistics": "train", "mean": [0.5]}), "leave them out"),
         (with_values(prepare={"crop": 0}), "prepare.crop"),
+        (with_values(data={"folds": 5}), "folds and fold belong together"),
+        (with_values(data={"fold": 1}), "folds and fold belong together"),
+        (with_values(data={"folds": 1, "fold": 1}), "data.folds = 1.*greater than or equal to 2"),
+        (with_values(data={"folds": 5, "fold": 6}), "fold = 6 must be one of 1 to folds = 5"),
+        (with_values(data={"folds": 5, "fold": 1, "val_fraction": 0.2}), "val_fraction and folds exclude each other"),
         ({"data": {"source": "digits"}, "model": {"name": "lenet5"}}, "'training' is missing"),
     ],
 )

@@ -1,0 +1,56 @@
+"""Labels: one class for each picture, or several."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eyebright.errors import DataError
+
+Labels = NDArray[np.int64]  # [N], each an index into the classes; or [N, K] of 0 and 1: a picture can have several
+
+
+def is_multi_label(labels: Labels) -> bool:
+    """Whether a picture can have several labels, or none: `[N, K]` of 0 and 1 rather than `[N]`."""
+    return labels.ndim == 2
+
+
+def label_table(labels: Labels, classes: int) -> Labels:
+    """Which picture has which label: int64 `[N, K]` of 0 and 1."""
+    return labels if is_multi_label(labels) else np.eye(classes, dtype=np.int64)[labels]
+
+
+def class_counts(labels: Labels, classes: int) -> Labels:
+    """Pictures of each class, int64 `[K]`; a picture counts for each of its labels."""
+    return labels.sum(axis=0) if is_multi_label(labels) else np.bincount(labels, minlength=classes)
+
+
+def has_label(labels: Labels, label: int) -> NDArray[np.bool_]:
+    """Which pictures have this label: bool `[N]`."""
+    mask: NDArray[np.bool_] = labels[:, label] == 1 if is_multi_label(labels) else labels == label
+    return mask
+
+
+def members(labels: Labels, label: int) -> Labels:
+    """Indices of the pictures that have this label, ascending."""
+    return np.flatnonzero(has_label(labels, label))
+
+
+def check_labels(labels: Labels, classes: tuple[str, ...], count: int) -> None:
+    """Checks that labels are as many as pictures, and of these classes.
+
+    Raises:
+        DataError: they are not.
+    """
+    several = is_multi_label(labels)
+    shape, largest = ((count, len(classes)), 1) if several else ((count,), len(classes) - 1)
+    inside = labels.size == 0 or (labels.min() >= 0 and labels.max() <= largest)
+    if labels.dtype != np.int64 or labels.shape != shape or not inside:
+        span = f", from {labels.min()} to {labels.max()}" if labels.size else ""
+        each = "0 or 1 for each class" if several else f"an index from 0 to {largest}"
+        raise DataError(
+            f"labels of {labels.dtype} with shape {list(labels.shape)}{span} "
+            f"for {count} pictures of {len(classes)} classes",
+            expected=f"int64 {list(shape)}, each {each}",
+            remedy="give one label for each picture, counted from 0, or a row of 0 and 1 where it can have several",
+        )
