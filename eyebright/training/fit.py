@@ -27,7 +27,7 @@ from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
-from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.loss import class_weights, make_loss, mixture_loss
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
@@ -71,7 +71,7 @@ class Report:
         epoch: counted from 1.
         step: updates so far.
         train_loss, train_accuracy: means over the epoch's training pictures, as they were met: augmented, with dropout,
-            with the weights of that moment.
+            with the weights of that moment; of mixed pictures the label with the larger share counts as the right one.
         val_loss, val_accuracy: cross-entropy and share of right answers on validation at the epoch's end; None without
             validation.
         learning_rate: at the epoch's last step.
@@ -331,21 +331,22 @@ class Fit:
         """One update; returns the batch's mean loss and the learning rate."""
         training = self.recipe.training
         self.model.train()
-        weight = self.class_weights[batch.labels].sum()
+        weight = self.class_weights[batch.labels].sum()  # of the partners' labels too: they are the same ones
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         with seeded(self.seed, "dropout", self.step):
-            pieces = zip(batch.inputs.chunk(training.accumulate), batch.labels.chunk(training.accumulate), strict=True)
-            for inputs, labels in pieces:
+            parts = (batch.inputs, batch.labels, batch.partner_labels)
+            for inputs, labels, partners in zip(*(part.chunk(training.accumulate) for part in parts), strict=True):
                 with self.plan.arithmetic():
                     logits, auxiliary = self._answer(inputs)
                 logits = logits.float()
-                loss = self.loss(logits, labels)
+                loss = mixture_loss(self.loss, logits, labels, partners, batch.share)
                 total += loss.detach()
                 for answers in auxiliary:
-                    loss = loss + training.auxiliary_weight * self.loss(answers.float(), labels)
+                    theirs = mixture_loss(self.loss, answers.float(), labels, partners, batch.share)
+                    loss = loss + training.auxiliary_weight * theirs
                 (loss / weight).backward()  # type: ignore[no-untyped-call]
-                right += (_answers(logits) == labels).sum()
+                right += (_answers(logits) == (labels if batch.share >= 0.5 else partners)).sum()
         mean_loss = float(total / weight)
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)

@@ -191,8 +191,10 @@ class Recipe(_Section):
     def _crop_has_a_size(self) -> Recipe:
         if self.augment.random_crop and self.prepare.crop is None:
             raise ValueError("random_crop takes its size from crop in [prepare]: set it")
-        if self.augment.padding and not self.augment.random_crop:
-            raise ValueError("padding means nothing without random_crop = true")
+        if self.augment.random_resized_crop and self.prepare.output_size is None:
+            raise ValueError(
+                "random_resized_crop takes its size from crop, or resize = [height, width], in [prepare]: set one"
+            )
         return self
 
     def to_toml(self) -> str:

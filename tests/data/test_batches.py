@@ -70,7 +70,9 @@ def twin(pictures, prepare, order, step, augment=None, seed=0, epoch=0):
     random = generator(seed, "augment", epoch, step)
     resized = [torch.from_numpy(prepare.resize_picture(pictures.read(int(i)))) for i in indices]
     cropped = augment.crop_batch(resized, random, prepare)
-    return prepare.normalise(augment.change_batch(cropped, random, prepare))
+    changed = augment.change_batch(cropped, random, prepare, seed=seed, epoch=epoch, indices=indices)
+    mixture = augment.mix_batch(changed, random)
+    return prepare.normalise(changed if mixture is None else mixture.pixels)
 
 
 # what batches hold
