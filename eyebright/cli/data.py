@@ -15,12 +15,20 @@ def command(
     figure: Annotated[
         Path | None, typer.Option(help="Write a picture of samples here (.png, .svg or .pdf).", show_default=False)
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="Draw what this recipe's training makes of the pictures.", show_default=False
+        ),
+    ] = None,
     root: Root = None,
     json: Json = False,
 ) -> None:
     """Look at data first: parts, classes with counts, a picture of samples."""
     from eyebright.data.sources import load_data
 
+    if augment is not None and figure is None:
+        raise typer.BadParameter("it says what --figure shows: give --figure FILE", param_hint="--augment")
     splits = load_data(source, root=root)
     parts = splits.parts()
     counts = {
@@ -31,7 +39,14 @@ def command(
         from eyebright.inspection.pictures import draw_samples
         from eyebright.inspection.style import save_figure
 
-        save_figure(figure, draw_samples(splits.train))
+        if augment is None:
+            drawn = draw_samples(splits.train)
+        else:
+            from eyebright.inspection.augmentations import draw_augmentations
+            from eyebright.training.recipe import load_recipe
+
+            drawn = draw_augmentations(splits.train, load_recipe(augment))
+        save_figure(figure, drawn)
     if json:
         print_json({"source": source, "classes": list(splits.classes), "counts": counts})
         return

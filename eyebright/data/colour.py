@@ -35,7 +35,7 @@ def color_jitter(
     )
     values = pixels.float() * brighter
     luma = _luma(values) if channels == 3 else values
-    mean_grey = luma.mean(dim=(1, 2, 3), keepdim=True)
+    mean_grey = luma.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64).float()  # the same with any threads
     values = (values - mean_grey) * stronger + mean_grey
     if channels == 3:
         values = _turn_hue(values, draws[3] * hue * 2 * math.pi)

@@ -16,7 +16,7 @@ from torch import Tensor
 from eyebright.classifier import Classifier, check_weights
 from eyebright.data.batches import Batch, Loader, keep_in_memory
 from eyebright.data.images import Pictures
-from eyebright.data.prepare import Prepare, channel_statistics
+from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
@@ -154,10 +154,9 @@ class Fit:
         self.recipe, self.seed = recipe, seed
         self.plan = plan or choose_plan(number_format=recipe.training.number_format)
         _check_classes(recipe, splits)
-        settings = Prepare.model_validate(recipe.prepare.model_dump(exclude={"statistics"}))
-        train = keep_in_memory(splits.train, settings, on_read=on_read)
-        self.prepare = _with_statistics(settings, train) if recipe.prepare.statistics == "train" else settings
-        self.val = splits.val and keep_in_memory(splits.val, settings, on_read=on_read)
+        train = keep_in_memory(splits.train, recipe.prepare, on_read=on_read)
+        self.prepare = recipe.prepare.settle(train)
+        self.val = splits.val and keep_in_memory(splits.val, self.prepare, on_read=on_read)
         self.classes = splits.classes
 
         self.model = self._create_model()
@@ -442,11 +441,6 @@ def _answers(logits: Tensor) -> Tensor:
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _with_statistics(prepare: Prepare, train: Pictures) -> Prepare:
-    mean, std = channel_statistics(train, prepare)
-    return prepare.model_copy(update={"mean": mean, "std": std})
 
 
 def _check_classes(recipe: Recipe, splits: Splits) -> None:

@@ -123,12 +123,13 @@ def test_the_given_batch_is_left_alone(function, batch):
     assert torch.equal(pixels, batch(8, 33, 31, 3))
 
 
-def test_the_number_of_threads_changes_nothing(function, batch, threads):
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_number_of_threads_changes_nothing(function, batch, threads, count):
     _, augment = function
-    pixels = batch(2, 133, 131, 3)
+    pixels = batch(count, 233, 231, 3)
     changed = []
-    for count in (1, 2, 4):
-        threads(count)
+    for number in (1, 2, 4):
+        threads(number)
         changed.append(augment(pixels, random()))
     assert torch.equal(changed[0], changed[1]) and torch.equal(changed[0], changed[2])
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from eyebright.errors import RecipeError
-from eyebright.training.loss import class_weights, make_loss
+from eyebright.training.loss import class_weights, make_loss, mixture_loss
 from eyebright.training.recipe import TrainingSection
 
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -57,3 +57,27 @@ def test_given_weights_keep_their_proportions_and_a_mean_of_one():
 def test_a_wrong_number_of_weights_is_refused():
     with pytest.raises(RecipeError, match="class_weights has 2 numbers"):
         class_weights(training(class_weights=(1, 2)), LABELS, CLASSES)
+
+
+PARTNERS = np.array([2, 0, 1, 2, 0, 0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_cross_entropy_of_a_mixture_is_that_against_mixed_labels(logits, share, smoothing, weighted):
+    weights = torch.tensor([0.5, 2.0, 1.0] if weighted else [1.0, 1.0, 1.0], dtype=torch.float64)
+    labels, partners = torch.from_numpy(LABELS), torch.from_numpy(PARTNERS)
+    loss = mixture_loss(make_loss(training(label_smoothing=smoothing), weights), logits, labels, partners, share)
+    mixed = share * functional.one_hot(labels, 3) + (1 - share) * functional.one_hot(partners, 3)
+    expected = functional.cross_entropy(logits, mixed, weights, reduction="sum", label_smoothing=smoothing)
+    assert float(loss) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_one_sigmoid_output_of_a_mixture_is_that_against_a_mixed_target(logits, share):
+    labels, partners = torch.from_numpy(LABELS).clamp(max=1), torch.from_numpy(PARTNERS).clamp(max=1)
+    loss = make_loss(training(loss="binary_cross_entropy"), torch.ones(2, dtype=torch.float64))
+    mixed = share * labels + (1 - share) * partners
+    expected = functional.binary_cross_entropy_with_logits(logits[:, 0], mixed.double(), reduction="sum")
+    assert float(mixture_loss(loss, logits[:, :1], labels, partners, share)) == pytest.approx(float(expected))
