@@ -330,7 +330,7 @@ class Fit:
         """One update; returns the batch's mean loss and the learning rate."""
         training = self.recipe.training
         self.model.train()
-        weight = self.class_weights[batch.labels].sum()  # of the partners' labels too: they are the same ones
+        weight = self.class_weights[batch.labels].sum()  # of the partners' labels too: the same ones in another order
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         with seeded(self.seed, "dropout", self.step):
