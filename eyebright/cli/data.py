@@ -18,6 +18,12 @@ def command(
             help="Draw samples, class counts, sizes and channels here (.png, .svg or .pdf).", show_default=False
         ),
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="Draw what this recipe's training makes of the pictures.", show_default=False
+        ),
+    ] = None,
     root: Root = None,
     json: Json = False,
 ) -> None:
@@ -26,6 +32,8 @@ def command(
     from eyebright.inspection.overview import count_readings, look_at
     from eyebright.inspection.style import check_form
 
+    if augment is not None and figure is None:
+        raise typer.BadParameter("it says what --figure shows: give --figure FILE", param_hint="--augment")
     if figure is not None:
         check_form(figure)  # before the reading, which may be long
     splits = load_data(source, root=root)
@@ -35,7 +43,14 @@ def command(
         from eyebright.inspection.overview_figure import draw_overview
         from eyebright.inspection.style import save_figure
 
-        save_figure(figure, draw_overview(overview, splits))
+        if augment is None:
+            drawn = draw_overview(overview, splits)
+        else:
+            from eyebright.inspection.augmentations import draw_augmentations
+            from eyebright.training.recipe import load_recipe
+
+            drawn = draw_augmentations(splits.train, load_recipe(augment))
+        save_figure(figure, drawn)
     if json:
         print_json(overview.as_dict())
     else:

@@ -32,11 +32,16 @@ class Batch:
         inputs: float32 `[N, C, H, W]`, normalised, on the device.
         labels: int64 `[N]`, or `[N, K]` where a picture can have several; on the device.
         indices: int64 `[N]`: which pictures these are.
+        partner_labels: int64 `[N]`, on the device: of the pictures that were mixed in (mixup, CutMix); the same as
+            `labels` where nothing was.
+        share: how much of each picture is its own, 0…1; the rest is its partner's.
     """
 
     inputs: Tensor
     labels: Tensor
     indices: NDArray[np.int64]
+    partner_labels: Tensor
+    share: float
 
 
 class Loader:
@@ -103,19 +108,30 @@ class Loader:
     def _make(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
         indices = order[step * self.batch_size : (step + 1) * self.batch_size]
         pixels = self._read(indices)
+        labels = self._labels[torch.from_numpy(indices)]
+        partner_labels, share = labels, 1.0
         if self.augment is None:
             whole = pixels if isinstance(pixels, Tensor) else self._join(pixels)
             batch = self.plan.place_pixels(self.prepare.crop_batch(whole))
         else:
             random = generator(self.seed, "augment", epoch, step)
-            if isinstance(pixels, Tensor):
-                pixels = self.plan.place_pixels(pixels)
-            elif not self.augment.random_crop or self.prepare.output_size is None:
+            cropped = self.plan.place_pixels(self._crop(pixels, self.augment, random))
+            batch = self.augment.change_batch(
+                cropped, random, self.prepare, seed=self.seed, epoch=epoch, indices=indices
+            )
+            mixture = self.augment.mix_batch(batch, random)
+            if mixture is not None:
+                batch, partner_labels, share = mixture.pixels, labels[mixture.partners], mixture.share
+        labels, partner_labels = (x.to(self.plan.device, non_blocking=True) for x in (labels, partner_labels))
+        return Batch(self.prepare.normalise(batch), labels, indices, partner_labels, share)
+
+    def _crop(self, pixels: Tensor | list[Tensor], augment: Augment, random: torch.Generator) -> Tensor:
+        if isinstance(pixels, list):
+            if not augment.crops or self.prepare.output_size is None:
                 pixels = self._join(pixels)
-            cropped = self.augment.crop_batch(pixels, random, self.prepare)
-            batch = self.augment.change_batch(self.plan.place_pixels(cropped), random, self.prepare)
-        labels = self._labels[torch.from_numpy(indices)].to(self.plan.device, non_blocking=True)
-        return Batch(self.prepare.normalise(batch), labels, indices)
+        elif augment.random_resized_crop is None:  # that one resizes on the CPU
+            pixels = self.plan.place_pixels(pixels)
+        return augment.crop_batch(pixels, random, self.prepare)
 
     def _read(self, indices: NDArray[np.int64]) -> Tensor | list[Tensor]:
         """Resized pictures: one tensor uint8 `[N, H, W, C]`, or a list where sizes differ."""

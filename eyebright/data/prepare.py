@@ -121,7 +121,7 @@ class Prepare(BaseModel):
         mean = torch.tensor(self._per_channel(self.mean), device=batch.device)
         std = torch.tensor(self._per_channel(self.std), device=batch.device)
         unit = batch.permute(0, 2, 3, 1).float() * std + mean
-        return (unit * 255).round().clamp(0, 255).to(torch.uint8)
+        return to_bytes(unit * 255)
 
     def __call__(self, picture: Pixels) -> Tensor:
         """One decoded picture, uint8 `[H, W, C]` → float32 `[1, C, h, w]`."""
@@ -152,6 +152,11 @@ def middle(room: int) -> int:
     [16, 22, 20]
     """
     return round(room / 2)
+
+
+def to_bytes(values: Tensor) -> Tensor:
+    """Rounds values of 0…255 to uint8; what lies beyond becomes 0 or 255."""
+    return values.round().clamp(0, 255).to(torch.uint8)
 
 
 def pad_to(pixels: Tensor, height: int, width: int) -> Tensor:

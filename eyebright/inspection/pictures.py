@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +47,20 @@ class Answer:
         return self.true == self.answer
 
 
+class Titled(NamedTuple):
+    """A picture of a grid.
+
+    Attributes:
+        pixels: uint8 `[H, W, C]`.
+        title: two lines at most.
+        color: of the title.
+    """
+
+    pixels: Pixels
+    title: str
+    color: str = "black"
+
+
 def show_answers(
     classifier: Classifier, pictures: Pictures, evaluation: Evaluation, indices: NDArray[np.int64]
 ) -> list[Answer]:
@@ -80,20 +95,27 @@ def sample(count: int, of: int, seed: int = 0) -> NDArray[np.int64]:
 
 def draw_answers(answers: list[Answer]) -> Figure:
     """Draws pictures in a grid, each with its answer: green where it is right; red, with the true class, where not."""
-    rows = max(1, -(-len(answers) // COLUMNS))
+    titled = []
+    for answer in answers:
+        given = f"{shorten(answer.answer, LONGEST_NAME)} {answer.probability:.0%}"
+        title = f"{given}\n✓" if answer.right else f"{given}\nis {shorten(answer.true, LONGEST_NAME)}"
+        titled.append(Titled(answer.pixels, title, GREEN if answer.right else RED))
+    return draw_grid(titled)
+
+
+def draw_grid(pictures: list[Titled]) -> Figure:
+    """Draws pictures in rows of eight, each below its title."""
+    rows = max(1, -(-len(pictures) // COLUMNS))
     width, height = COLUMNS * CELL[0], rows * CELL[1]
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, measured in inches: an axes for each takes seconds
-    for index, answer in enumerate(answers):
+    for index, (pixels, title, color) in enumerate(pictures):
         row, column = divmod(index, COLUMNS)
         centre, top = (column + 0.5) * CELL[0], row * CELL[1]
-        given = f"{shorten(answer.answer, LONGEST_NAME)} {answer.probability:.0%}"
-        title = f"{given}\n✓" if answer.right else f"{given}\nis {shorten(answer.true, LONGEST_NAME)}"
-        color = GREEN if answer.right else RED
         axes.text(centre, top + CAPTION - 0.03, title, fontsize=7.5, color=color, ha="center", va="bottom")
-        tall, wide = np.array(answer.pixels.shape[:2]) * PICTURE / max(answer.pixels.shape[:2])
+        tall, wide = np.array(pixels.shape[:2]) * PICTURE / max(pixels.shape[:2])
         place = (centre - wide / 2, centre + wide / 2, top + CAPTION + tall, top + CAPTION)
-        axes.imshow(answer.pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place)
+        axes.imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.set_axis_off()
     return figure

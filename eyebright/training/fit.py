@@ -17,7 +17,7 @@ from eyebright.classifier import Classifier, check_weights
 from eyebright.data.batches import Batch, Loader, keep_ready
 from eyebright.data.images import Pictures
 from eyebright.data.labels import is_multi_label
-from eyebright.data.prepare import Prepare, channel_statistics
+from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
@@ -28,7 +28,7 @@ from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
-from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, total_weight
+from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, mixture_loss, total_weight
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
@@ -72,7 +72,7 @@ class Report:
         epoch: counted from 1.
         step: updates so far.
         train_loss, train_accuracy: means over the epoch's training pictures, as they were met: augmented, with dropout,
-            with the weights of that moment.
+            with the weights of that moment; of mixed pictures the label with the larger share counts as the right one.
         val_loss, val_accuracy: cross-entropy and share of right answers on validation at the epoch's end; None without
             validation. A picture with several labels is answered right when all of them are.
         learning_rate: at the epoch's last step.
@@ -157,10 +157,9 @@ class Fit:
         _check_parts(splits)
         outputs = count_outputs(recipe.training, splits.train.labels, splits.classes)
         self.facts = {"multi_label": True} if is_multi_label(splits.train.labels) else {}
-        settings = Prepare.model_validate(recipe.prepare.model_dump(exclude={"statistics"}))
-        train = keep_ready(splits.train, settings, on_read=on_read)
-        self.prepare = _with_statistics(settings, train) if recipe.prepare.statistics == "train" else settings
-        self.val = splits.val and keep_ready(splits.val, settings, on_read=on_read)
+        train = keep_ready(splits.train, recipe.prepare, on_read=on_read)
+        self.prepare = recipe.prepare.settle(train)
+        self.val = splits.val and keep_ready(splits.val, self.prepare, on_read=on_read)
         self.classes = splits.classes
 
         self.model = self._create_model(outputs)
@@ -333,21 +332,22 @@ class Fit:
         """One update; returns the batch's mean loss and the learning rate."""
         training = self.recipe.training
         self.model.train()
-        weight = total_weight(self.class_weights, batch.labels)
+        weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         with seeded(self.seed, "dropout", self.step):
-            pieces = zip(batch.inputs.chunk(training.accumulate), batch.labels.chunk(training.accumulate), strict=True)
-            for inputs, labels in pieces:
+            parts = (batch.inputs, batch.labels, batch.partner_labels)
+            for inputs, labels, partners in zip(*(part.chunk(training.accumulate) for part in parts), strict=True):
                 with self.plan.arithmetic():
                     logits, auxiliary = self._answer(inputs)
                 logits = logits.float()
-                loss = self.loss(logits, labels)
+                loss = mixture_loss(self.loss, logits, labels, partners, batch.share)
                 total += loss.detach()
                 for answers in auxiliary:
-                    loss = loss + training.auxiliary_weight * self.loss(answers.float(), labels)
+                    theirs = mixture_loss(self.loss, answers.float(), labels, partners, batch.share)
+                    loss = loss + training.auxiliary_weight * theirs
                 (loss / weight).backward()  # type: ignore[no-untyped-call]
-                right += count_right(logits, labels)
+                right += count_right(logits, labels if batch.share >= 0.5 else partners)
         mean_loss = float(total / weight)
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)
@@ -440,11 +440,6 @@ class _Totals:
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _with_statistics(prepare: Prepare, train: Pictures) -> Prepare:
-    mean, std = channel_statistics(train, prepare)
-    return prepare.model_copy(update={"mean": mean, "std": std})
 
 
 def _check_parts(splits: Splits) -> None:

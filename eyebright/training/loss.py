@@ -103,3 +103,19 @@ def _binary_cross_entropy(weights: Tensor, logits: Tensor, labels: Tensor) -> Te
     if labels.ndim == 2:
         return functional.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / logits.shape[1]
     return functional.binary_cross_entropy_with_logits(logits[:, 0], truth, weights[labels], reduction="sum")
+
+
+def mixture_loss(loss: Loss, logits: Tensor, labels: Tensor, partner_labels: Tensor, share: float) -> Tensor:
+    """The loss of pictures that are mixtures of two: of each one's label, in proportion to its share.
+
+    For cross-entropy that is the loss against the mixed labels (Zhang et al. 2018 §2).
+
+    Args:
+        loss: of pictures that are not mixed.
+        logits: float32 `[N, K]`.
+        labels: int64 `[N]`.
+        partner_labels: int64 `[N]`: of the pictures that were mixed in.
+        share: of `labels`, 0…1.
+    """
+    own = loss(logits, labels)
+    return own if share == 1 else share * own + (1 - share) * loss(logits, partner_labels)

@@ -13,7 +13,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eyebright.data.augment import Augment
-from eyebright.data.prepare import Prepare
+from eyebright.data.images import Pictures
+from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import VAL_FRACTION
 from eyebright.errors import RecipeError, did_you_mean
 from eyebright.models.catalog import find_entry
@@ -91,6 +92,14 @@ class PrepareSection(Prepare):
         if self.statistics == "train" and ((self.mean, self.std) != ((0.0,), (1.0,))):
             raise ValueError('mean and std are computed with statistics = "train": leave them out')
         return self
+
+    def settle(self, train: Pictures) -> Prepare:
+        """The Prepare that these attributes make, with mean and std computed from the training part if so said."""
+        given = Prepare.model_validate(self.model_dump(exclude={"statistics"}))
+        if self.statistics == "given":
+            return given
+        mean, std = channel_statistics(train, given)
+        return given.model_copy(update={"mean": mean, "std": std})
 
 
 class ModelSection(BaseModel):
@@ -209,8 +218,10 @@ class Recipe(_Section):
     def _crop_has_a_size(self) -> Recipe:
         if self.augment.random_crop and self.prepare.crop is None:
             raise ValueError("random_crop takes its size from crop in [prepare]: set it")
-        if self.augment.padding and not self.augment.random_crop:
-            raise ValueError("padding means nothing without random_crop = true")
+        if self.augment.random_resized_crop and self.prepare.output_size is None:
+            raise ValueError(
+                "random_resized_crop takes its size from crop, or resize = [height, width], in [prepare]: set one"
+            )
         return self
 
     def to_toml(self) -> str:

@@ -243,6 +243,15 @@ def test_data_refuses_a_figure_of_another_form_before_it_reads(eyebright, folder
     assert_clear_error(done, "cannot draw into")
 
 
+def test_data_draws_what_a_recipe_makes_of_it(eyebright, folder, tmp_path):
+    done = eyebright("data", folder, "--augment", "cnn-binary-224", "--figure", tmp_path / "augmented.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open(tmp_path / "augmented.png") as picture:
+        assert picture.size[0] > 300
+    done = eyebright("data", folder, "--augment", "cnn-binary-224")
+    assert done.returncode == 2 and "give --figure FILE" in done.stderr
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:200])
 

@@ -17,6 +17,10 @@ from eyebright.random import generator
 PLAN = choose_plan("cpu", "float32")
 CLASSES = ("ant", "bee")
 AUGMENT = Augment(random_crop=True, padding=2, horizontal_flip=0.5, rotation=10, brightness=0.2, hue=0.1, cutout=3)
+ALL_OTHERS = Augment(
+    random_resized_crop=(0.3, 1.0), alternating_flip=True, perspective=0.4, contrast=0.2, saturation=0.3,
+    blur=(0.5, 1.0), rand_augment=(2, 9), erasing=0.5, mixup=0.5, cutmix=0.5,
+)  # fmt: skip
 
 
 def labels(count):
@@ -58,6 +62,8 @@ def equal(these, those):
     return all(
         torch.equal(this.inputs, that.inputs)
         and torch.equal(this.labels, that.labels)
+        and torch.equal(this.partner_labels, that.partner_labels)
+        and this.share == that.share
         and np.array_equal(this.indices, that.indices)
         for this, that in zip(these, those, strict=True)
     )
@@ -71,7 +77,9 @@ def twin(pictures, prepare, order, step, augment=None, seed=0, epoch=0):
     random = generator(seed, "augment", epoch, step)
     resized = [torch.from_numpy(prepare.resize_picture(pictures.read(int(i)))) for i in indices]
     cropped = augment.crop_batch(resized, random, prepare)
-    return prepare.normalise(augment.change_batch(cropped, random, prepare))
+    changed = augment.change_batch(cropped, random, prepare, seed=seed, epoch=epoch, indices=indices)
+    mixture = augment.mix_batch(changed, random)
+    return prepare.normalise(changed if mixture is None else mixture.pixels)
 
 
 # what batches hold
@@ -91,16 +99,54 @@ def test_in_evaluation_every_picture_comes_once_in_order_and_prepared(request, s
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("source", ["in_memory", "of_all_sizes"])
-def test_in_training_every_batch_is_what_the_slow_loop_makes(request, source, workers):
+@pytest.mark.parametrize("augment", [AUGMENT, ALL_OTHERS], ids=["some", "all others"])
+def test_in_training_every_batch_is_what_the_slow_loop_makes(request, augment, source, workers):
     pictures, prepare = request.getfixturevalue(source), Prepare(resize=10, crop=8, mean=(0.5,), std=(0.5,))
-    loader = Loader(pictures, prepare, PLAN, 4, augment=AUGMENT, shuffle=True, seed=3, workers=workers)
+    loader = Loader(pictures, prepare, PLAN, 4, augment=augment, shuffle=True, seed=3, workers=workers)
     order = torch.randperm(len(pictures), generator=generator(3, "order", 5)).numpy()
     made = list(loader.batches(epoch=5))
     assert len(made) == loader.steps
     for step, batch in enumerate(made):
         assert batch.indices.tolist() == order[step * 4 : step * 4 + 4].tolist()
-        assert torch.equal(batch.inputs, twin(pictures, prepare, order, step, AUGMENT, 3, 5))
+        assert torch.equal(batch.inputs, twin(pictures, prepare, order, step, augment, 3, 5))
         assert batch.labels.tolist() == pictures.labels[batch.indices].tolist()
+
+
+def test_nothing_is_mixed_in_unless_asked_for(in_memory):
+    for options in ({}, {"augment": AUGMENT, "shuffle": True}):
+        for batch in batches(in_memory, Prepare(crop=8), **options):
+            assert batch.share == 1.0 and torch.equal(batch.partner_labels, batch.labels)
+
+
+@pytest.mark.parametrize("option", ["mixup", "cutmix"])
+def test_labels_are_mixed_as_the_pictures_are(option):
+    """Each picture is of one value and its label is that value, so what is in a mixture can be read off."""
+    values = np.arange(20, dtype=np.int64)
+    pixels = np.broadcast_to(values.astype(np.uint8)[:, None, None, None] * 10, (20, 12, 12, 3))
+    pictures = Images(pixels, values, tuple(map(str, values)))
+    shares = []
+    for epoch in range(5):
+        options = {"augment": Augment(**{option: 1.0}), "shuffle": True, "epoch": epoch}
+        for batch in batches(pictures, Prepare(), **options):
+            mean = batch.inputs.mean(dim=(1, 2, 3)) * 25.5
+            expected = batch.share * batch.labels + (1 - batch.share) * batch.partner_labels
+            assert (mean - expected).abs().max() < 0.06
+            assert batch.labels.tolist() == batch.indices.tolist()
+            shares.append(batch.share)
+    assert len(set(shares)) > 10 and min(shares) < 0.4 and max(shares) > 0.6
+
+
+def test_in_two_epochs_alternating_flips_show_every_picture_both_ways(in_memory):
+    shown = [{}, {}]
+    for epoch in (0, 1):
+        for batch in batches(in_memory, Prepare(), augment=Augment(alternating_flip=True), shuffle=True, epoch=epoch):
+            shown[epoch] |= dict(zip(batch.indices.tolist(), batch.inputs, strict=True))
+    assert len(shown[0]) == len(shown[1]) == 22
+    plain = [batch.inputs for batch in batches(in_memory, Prepare())]
+    for index, picture in enumerate(torch.cat(plain)):
+        both = [shown[0][index], shown[1][index]]
+        both = both if torch.equal(both[0], picture) else both[::-1]
+        assert torch.equal(both[0], picture) and torch.equal(both[1], picture.flip(2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -140,7 +186,9 @@ def test_a_training_without_a_random_crop_cuts_the_centre_of_each_picture(of_all
 
 @pytest.mark.parametrize("source", ["in_memory", "of_all_sizes"])
 @pytest.mark.parametrize(
-    "options", [{}, {"augment": AUGMENT, "shuffle": True, "seed": 1}], ids=["evaluation", "training"]
+    "options",
+    [{}, {"augment": AUGMENT, "shuffle": True, "seed": 1}, {"augment": ALL_OTHERS, "shuffle": True, "seed": 1}],
+    ids=["evaluation", "training", "training with all others"],
 )
 def test_the_number_of_workers_changes_nothing(request, source, options):
     pictures, prepare = request.getfixturevalue(source), Prepare(resize=10, crop=8)
@@ -151,8 +199,9 @@ def test_the_number_of_workers_changes_nothing(request, source, options):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("first_step", [0, 1, 3, 5, 6, 9])
-def test_an_epoch_can_be_entered_at_any_step(in_memory, workers, first_step):
-    options = {"augment": AUGMENT, "shuffle": True, "seed": 1, "epoch": 2, "workers": workers}
+@pytest.mark.parametrize("augment", [AUGMENT, ALL_OTHERS], ids=["some", "all others"])
+def test_an_epoch_can_be_entered_at_any_step(in_memory, augment, workers, first_step):
+    options = {"augment": augment, "shuffle": True, "seed": 1, "epoch": 2, "workers": workers}
     whole = batches(in_memory, Prepare(crop=8), **options)
     assert equal(batches(in_memory, Prepare(crop=8), first_step=first_step, **options), whole[first_step:])
 
@@ -310,7 +359,11 @@ def test_files_get_workers_and_memory_on_a_processor_does_not(in_memory, of_all_
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("augment", [None, Augment(horizontal_flip=0.5), Augment(random_crop=True)], ids=str)
+@pytest.mark.parametrize(
+    "augment",
+    [None, Augment(horizontal_flip=0.5), Augment(random_crop=True), Augment(random_resized_crop=(0.1, 1))],
+    ids=["evaluation", "no crop", "a crop", "a resized crop"],
+)
 @pytest.mark.parametrize("prepare", [Prepare(), Prepare(resize=8)], ids=["as they are", "shorter side"])
 def test_different_sizes_with_nothing_to_make_them_equal_are_refused(of_all_sizes, refuses, prepare, augment, workers):
     with refuses(DataError, "the pictures have different sizes: .*×") as raised:
@@ -329,7 +382,7 @@ def test_many_sizes_are_not_all_told(noise, files, refuses):
     [Prepare(crop=8), Prepare(resize=(9, 7)), Prepare(resize=9, crop=(12, 8))],
     ids=["crop", "exact", "both"],
 )
-@pytest.mark.parametrize("augment", [None, AUGMENT], ids=["evaluation", "training"])
+@pytest.mark.parametrize("augment", [None, AUGMENT, ALL_OTHERS], ids=["evaluation", "training", "all others"])
 def test_different_sizes_become_one(of_all_sizes, prepare, augment):
     made = batches(of_all_sizes, prepare, augment=augment)
     assert {tuple(batch.inputs.shape[2:]) for batch in made} == {prepare.output_size}

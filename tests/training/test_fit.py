@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eyebright.classifier import Classifier
+from eyebright.data.batches import Batch
 from eyebright.data.images import Images
 from eyebright.data.split import Splits, make_splits
 from eyebright.device import choose_plan
@@ -122,6 +123,75 @@ def test_a_resumed_run_is_bit_equal(variant, stop):
     assert_equal(weights_of(straight), weights_of(resumed))
     assert_equal(straight.state().tensors, resumed.state().tensors)
     assert_equal(straight.classifier().model.state_dict(), resumed.classifier().model.state_dict())
+
+
+EVERY_AUGMENTATION = {
+    "random_crop": True, "padding": 2, "rotation": 5, "perspective": 0.2, "brightness": 0.1, "contrast": 0.1,
+    "blur": [0.1, 1], "rand_augment": [1, 5], "cutout": 4, "erasing": 0.3, "mixup": 0.5, "cutmix": 0.5,
+}  # fmt: skip
+AUGMENTATIONS = {
+    "crop and flip": EVERY_AUGMENTATION | {"horizontal_flip": 0.5},
+    "resized crop and alternating flip": {
+        key: value for key, value in EVERY_AUGMENTATION.items() if key not in ("random_crop", "padding")
+    } | {"random_resized_crop": [0.5, 1], "alternating_flip": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("augment", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+@pytest.mark.parametrize(
+    "settings", [{}, {"accumulate": 3, "class_weights": "balanced", "label_smoothing": 0.1}], ids=str
+)
+@pytest.mark.parametrize("stop", [3, 7])
+def test_with_every_augmentation_a_resumed_run_is_bit_equal(augment, settings, stop):
+    settings = recipe(augment=augment, prepare={"crop": 32}, epochs=2, **settings)
+    straight = Fit(settings, splits(), seed=1)
+    for _ in straight:
+        pass
+    broken = Fit(settings, splits(), seed=1, workers=2)
+    for report in broken.steps():
+        if report.step == stop:
+            break
+    resumed = Fit(settings, splits(), seed=1, workers=1)
+    resumed.load_state(broken.state())
+    for _ in resumed:
+        pass
+    assert_equal(straight.state().tensors, resumed.state().tensors)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll", "binary_cross_entropy"])
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_every_loss_learns_from_mixed_pictures(loss, mixing):
+    fit = Fit(recipe(epochs=8, loss=loss, augment={mixing: 0.5}), splits(classes=2))
+    reports = list(fit)
+    assert reports[-1].val_accuracy == 1.0
+    assert reports[-1].train_loss < reports[0].train_loss
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_of_mixed_pictures_the_larger_share_is_the_right_answer(monkeypatch, share):
+    fit = Fit(recipe(epochs=1), splits())
+    monkeypatch.setattr(fit, "_answer", lambda inputs: (one_hot(inputs), ()))
+    parameter = next(fit.model.parameters())
+
+    def one_hot(inputs):  # always class 2
+        return torch.tensor([0.0, 0.0, 1.0]).expand(len(inputs), 3) + 0 * parameter.sum()
+
+    labels, partners = torch.tensor([2, 2, 2, 0]), torch.tensor([2, 0, 2, 2])
+    batch = Batch(torch.zeros(4, 1, 32, 32), labels, np.arange(4), partners, share)
+    fit._train_step(batch)
+    assert fit._totals.right == 3
+    monkeypatch.setattr(fit, "_totals", type(fit._totals)())
+    fit._train_step(replace(batch, labels=torch.tensor([2, 0, 0, 0]), partner_labels=torch.tensor([0, 0, 0, 2])))
+    assert fit._totals.right == 1
+
+
+def test_a_mixture_in_pieces_has_the_gradient_of_the_whole():
+    settings = {"optimizer": "sgd", "learning_rate": 0.1, "class_weights": [1, 2, 3]}
+    whole, pieces = (Fit(recipe(accumulate=n, augment={"mixup": 1.0}, **settings), splits()) for n in (1, 4))
+    for fit in (whole, pieces):
+        next(fit.steps())
+    for one, other in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_leaving_early_leaves_usable_weights_and_no_threads():

@@ -4,7 +4,14 @@ import torch
 from torch.nn import functional
 
 from eyebright.errors import RecipeError
-from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, total_weight
+from eyebright.training.loss import (
+    class_weights,
+    count_outputs,
+    count_right,
+    make_loss,
+    mixture_loss,
+    total_weight,
+)
 from eyebright.training.recipe import TrainingSection
 
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -111,3 +118,27 @@ def test_what_makes_no_sense_for_several_labels_is_refused(refuses, values):
 def test_smoothed_labels_are_not_for_questions_of_their_own():
     with pytest.raises(ValueError, match="label_smoothing means nothing with loss"):
         training(loss="binary_cross_entropy", label_smoothing=0.1)
+
+
+PARTNERS = np.array([2, 0, 1, 2, 0, 0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_cross_entropy_of_a_mixture_is_that_against_mixed_labels(logits, share, smoothing, weighted):
+    weights = torch.tensor([0.5, 2.0, 1.0] if weighted else [1.0, 1.0, 1.0], dtype=torch.float64)
+    labels, partners = torch.from_numpy(LABELS), torch.from_numpy(PARTNERS)
+    loss = mixture_loss(make_loss(training(label_smoothing=smoothing), weights), logits, labels, partners, share)
+    mixed = share * functional.one_hot(labels, 3) + (1 - share) * functional.one_hot(partners, 3)
+    expected = functional.cross_entropy(logits, mixed, weights, reduction="sum", label_smoothing=smoothing)
+    assert float(loss) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_one_sigmoid_output_of_a_mixture_is_that_against_a_mixed_target(logits, share):
+    labels, partners = torch.from_numpy(LABELS).clamp(max=1), torch.from_numpy(PARTNERS).clamp(max=1)
+    loss = make_loss(training(loss="binary_cross_entropy"), torch.ones(2, dtype=torch.float64))
+    mixed = share * labels + (1 - share) * partners
+    expected = functional.binary_cross_entropy_with_logits(logits[:, 0], mixed.double(), reduction="sum")
+    assert float(mixture_loss(loss, logits[:, :1], labels, partners, share)) == pytest.approx(float(expected))

@@ -38,6 +38,18 @@ def test_changes_take_toml_values_and_bare_text():
     assert load_recipe("lenet5-digits", changes).training.schedule == "cosine"
 
 
+def test_every_augmentation_survives_toml(tmp_path):
+    augment = {
+        "random_resized_crop": [0.2, 0.9], "alternating_flip": True, "perspective": 0.3, "perspective_probability": 0.2,
+        "blur": [0.1, 2], "blur_probability": 0.3, "rand_augment": [2, 9], "erasing": 0.2, "erasing_area": [0.1, 0.2],
+        "erasing_aspect": [0.5, 2], "erasing_fill": "mean", "mixup": 0.2, "cutmix": 1,
+    }  # fmt: skip
+    recipe = make_recipe(with_values(augment=augment, prepare={"crop": 28}))
+    assert recipe.augment.model_dump(mode="json", exclude_defaults=True) == augment
+    (tmp_path / "copy.toml").write_text(recipe.to_toml())
+    assert load_recipe(tmp_path / "copy.toml") == recipe.model_copy(update={"name": "unnamed"})
+
+
 def test_extends_a_file_beside_and_keeps_what_it_does_not_name(tmp_path):
     (tmp_path / "base.toml").write_text(load_recipe("lenet5-digits").to_toml())
     (tmp_path / "more.toml").write_text('extends = "base.toml"\n[training]\nepochs = 7\n')
@@ -71,6 +83,23 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         (with_values(training={"accumulate": 200}), "accumulate = 200"),
         (with_values(augment={"random_crop": True}), "random_crop takes its size from crop"),
         (with_values(augment={"padding": 4}), "padding means nothing"),
+        (with_values(augment={"random_resized_crop": [0.08, 1]}), "takes its size from crop, or resize = \\[height"),
+        (with_values(augment={"random_resized_crop": [0.08, 1]}, prepare={"resize": 64}), "takes its size from crop"),
+        (
+            with_values(augment={"random_resized_crop": [0.08, 1], "random_crop": True}, prepare={"crop": 28}),
+            "augment will not do.*random_crop and random_resized_crop exclude each other",
+        ),
+        (with_values(augment={"random_resized_crop": True}), "augment.random_resized_crop = True.*tuple"),
+        (with_values(augment={"random_resized_crop": [1, 0.08]}), "augment.random_resized_crop.*the least first"),
+        (with_values(augment={"horizontal_flip": 0.5, "alternating_flip": True}), "exclude each other"),
+        (with_values(augment={"rand_augment": [2, 40]}), "augment.rand_augment.1 = 40.*less than or equal to 30"),
+        (with_values(augment={"rand_augment": 2}), "augment.rand_augment = 2.*tuple"),
+        (with_values(augment={"blur": [0, 2]}), "augment.blur.0 = 0.*greater than 0"),
+        (with_values(augment={"perspective": 0.9}), "augment.perspective = 0.9.*less than or equal to 0.6"),
+        (with_values(augment={"erasing": 2}), "augment.erasing = 2.*less than or equal to 1"),
+        (with_values(augment={"erasing_fill": "black"}), "augment.erasing_fill = 'black'.*'noise' or 'mean'"),
+        (with_values(augment={"mixup": -1}), "augment.mixup = -1.*greater than or equal to 0"),
+        (with_values(augment={"mix_up": 1}), "unknown key 'mix_up' in \\[augment\\].*did you mean 'mixup'"),
         (with_values(prepare={"mean": [0.1, 0.2]}), "mean needs 1 number or 3, not 2"),
         (with_values(prepare={"std": [0]}), "prepare.std"),
         (with_values(prepare={"statistics": "train", "mean": [0.5]}), "leave them out"),
