@@ -15,6 +15,7 @@ from torch import Tensor
 from eyebright.data.ahead import ahead
 from eyebright.data.augment import Augment
 from eyebright.data.images import ImageFiles, Images, Pictures
+from eyebright.data.mixing import Mixture
 from eyebright.data.prepare import Prepare
 from eyebright.data.prepared import PreparedFiles, prepare_files
 from eyebright.device import Plan
@@ -95,9 +96,21 @@ class Loader:
             DataError: pictures of different sizes with nothing in Prepare that makes them equal.
         """
         order = self._order(epoch)
-        with closing(
-            ahead(lambda step: self._make(order, epoch, step), range(first_step, self.steps), self.workers)
-        ) as made:
+
+        def make(step: int) -> Batch:
+            mixture, indices = self._mix(order, epoch, step)
+            own = self._labels[torch.from_numpy(indices)]
+            labels, partners = (x.to(self.plan.device, non_blocking=True) for x in (own, own[mixture.partners]))
+            return Batch(self.prepare.normalise(mixture.pixels), labels, indices, partners, mixture.share)
+
+        with closing(ahead(make, range(first_step, self.steps), self.workers)) as made:
+            yield from made
+
+    def pixels(self, epoch: int = 0, first_step: int = 0) -> Generator[Tensor, None, None]:
+        """The same batches before they are normalised: uint8 `[N, H, W, C]`, on the device."""
+        order = self._order(epoch)
+        steps = range(first_step, self.steps)
+        with closing(ahead(lambda step: self._mix(order, epoch, step)[0].pixels, steps, self.workers)) as made:
             yield from made
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -105,25 +118,16 @@ class Loader:
             return np.arange(len(self.pictures))
         return torch.randperm(len(self.pictures), generator=generator(self.seed, "order", epoch)).numpy()
 
-    def _make(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def _mix(self, order: NDArray[np.int64], epoch: int, step: int) -> tuple[Mixture, NDArray[np.int64]]:
         indices = order[step * self.batch_size : (step + 1) * self.batch_size]
         pixels = self._read(indices)
-        labels = self._labels[torch.from_numpy(indices)]
-        partner_labels, share = labels, 1.0
         if self.augment is None:
             whole = pixels if isinstance(pixels, Tensor) else self._join(pixels)
-            batch = self.plan.place_pixels(self.prepare.crop_batch(whole))
-        else:
-            random = generator(self.seed, "augment", epoch, step)
-            cropped = self.plan.place_pixels(self._crop(pixels, self.augment, random))
-            batch = self.augment.change_batch(
-                cropped, random, self.prepare, seed=self.seed, epoch=epoch, indices=indices
-            )
-            mixture = self.augment.mix_batch(batch, random)
-            if mixture is not None:
-                batch, partner_labels, share = mixture.pixels, labels[mixture.partners], mixture.share
-        labels, partner_labels = (x.to(self.plan.device, non_blocking=True) for x in (labels, partner_labels))
-        return Batch(self.prepare.normalise(batch), labels, indices, partner_labels, share)
+            return _unmixed(self.plan.place_pixels(self.prepare.crop_batch(whole))), indices
+        random = generator(self.seed, "augment", epoch, step)
+        cropped = self.plan.place_pixels(self._crop(pixels, self.augment, random))
+        batch = self.augment.change_batch(cropped, random, self.prepare, seed=self.seed, epoch=epoch, indices=indices)
+        return self.augment.mix_batch(batch, random) or _unmixed(batch), indices
 
     def _crop(self, pixels: Tensor | list[Tensor], augment: Augment, random: torch.Generator) -> Tensor:
         if isinstance(pixels, list):
@@ -153,6 +157,10 @@ class Loader:
                 remedy="set `resize = [height, width]`, or `resize` and `crop`, in the recipe's [prepare]",
             )
         return torch.cat([self.prepare.crop_batch(picture[None]) for picture in pictures])
+
+
+def _unmixed(pixels: Tensor) -> Mixture:
+    return Mixture(pixels, partners=torch.arange(len(pixels)), share=1.0)
 
 
 def keep_ready(

@@ -388,6 +388,16 @@ def test_different_sizes_become_one(of_all_sizes, prepare, augment):
     assert {tuple(batch.inputs.shape[2:]) for batch in made} == {prepare.output_size}
 
 
+@pytest.mark.parametrize("augment", [None, AUGMENT], ids=["as they are", "augmented"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pixels_are_those_of_the_batches_before_they_are_normalised(of_all_sizes, augment, workers):
+    prepare = Prepare(resize=12, crop=10, mean=(0.4,), std=(0.2,))
+    loader = Loader(of_all_sizes, prepare, PLAN, 3, augment=augment, shuffle=True, seed=2, workers=workers)
+    for pixels, batch in zip(loader.pixels(1, 1), loader.batches(1, 1), strict=True):
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(prepare.normalise(pixels), batch.inputs)
+
+
 # kept in memory
 
 PREPARATIONS = {
