@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eyebright.data.archives import cache_folder
+from eyebright.data.cache import cache_folder
 from eyebright.data.decode import decode
 from eyebright.errors import PictureError
 
