@@ -227,7 +227,7 @@ def test_a_name_like_no_other_says_where_was_looked(refuses, monkeypatch, tmp_pa
         load_data("pets/zzz")
     assert (
         str(tmp_path) in raised.value.remedy
-        and "digits, mnist, fashion-mnist, cifar10, cifar100" in raised.value.expected
+        and "digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet" in raised.value.expected
     )
 
 
