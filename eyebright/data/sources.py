@@ -13,17 +13,14 @@ from eyebright.data.archives import is_archive, unpack
 from eyebright.data.decode import SUFFIXES
 from eyebright.data.downloads import data_root
 from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.parquet import load_parquet, load_parquet_files
 from eyebright.data.published import PUBLISHED
+from eyebright.data.shards import PART_NAMES, expand_pattern, group_shards, is_pattern
 from eyebright.data.split import Splits, make_splits
 from eyebright.data.tables import load_csv, load_npz
 from eyebright.errors import DataError, did_you_mean
 
-TABLES = {".csv": load_csv, ".npz": load_npz}
-PART_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
+TABLES = {".csv": load_csv, ".npz": load_npz, ".parquet": load_parquet}
 
 
 def load_data(
@@ -62,12 +59,15 @@ def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[st
             return PUBLISHED[str(source)](data_root(root))
         path = _expand(source)
         if path.is_dir():
-            return _read_folder(path, str(source))
+            shards = find_shards(path)
+            return _read_shards(shards, str(source)) if shards else _read_folder(path, str(source))
         single = path.is_file()
         if single and path.suffix.lower() in TABLES:
             return TABLES[path.suffix.lower()](path)
         if single and is_archive(path):
             return _read_folder(unpack(path), str(source))
+        if not single and is_pattern(str(source)):
+            return _read_shards(expand_pattern(str(source)), str(source))
     if single:
         raise DataError(
             f"{source} is a single file",
@@ -160,6 +160,25 @@ def _read_folder(folder: Path, source: str) -> dict[str, Pictures]:
     parts: dict[str, Pictures] = {"train": train}
     parts |= {name: _read_part(path, source, train.classes) for name, path in part_folders.items()}
     return parts
+
+
+def find_shards(folder: Path) -> list[Path]:
+    """The Parquet files in a folder or directly below it."""
+    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+
+
+def _read_shards(files: list[Path], source: str) -> dict[str, Pictures]:
+    """Several files of one data set, whose names say to which parts they belong."""
+    above = Path(os.path.commonpath([path.parent for path in files]))
+    by_name = {path.relative_to(above).as_posix(): path for path in files}
+    parts = {part: [by_name[name] for name in names] for part, names in group_shards(by_name, source).items()}
+    if {path.suffix for path in files} == {".parquet"}:
+        return load_parquet_files(parts)
+    raise DataError(
+        f"{source} names {files[0].name} and {len(files) - 1} other files",
+        expected="Parquet files alone",
+        remedy="narrow the pattern down",
+    )
 
 
 def find_part_folders(folder: Path) -> dict[str, Path]:
