@@ -109,7 +109,7 @@ def _write_manifest(folder: Path) -> None:
     # contract's digests tell.
     if hasattr(os, "sync"):
         os.sync()
-    found = _list_files(folder / "files")
+    found = list_files(folder / "files")
     names = np.frombuffer(bytearray(_names(found)), np.uint8)
     tensors = {"names": torch.from_numpy(names), "stamps": _stamps(found)}
     write_safetensors(folder / "manifest.safetensors", tensors, MANIFEST, {"format_version": 1})
@@ -119,7 +119,7 @@ def _is_whole(folder: Path) -> bool:
     """Whether such a folder has all its files, and no others, with the sizes and times that they had."""
     try:
         tensors, _ = read_safetensors(folder / "manifest.safetensors", MANIFEST, newest_version=1)
-        found = _list_files(folder / "files")
+        found = list_files(folder / "files")
     except (StoredFileError, OSError):
         return False
     return tensors["names"].numpy().tobytes() == _names(found) and torch.equal(tensors["stamps"], _stamps(found))
@@ -133,7 +133,7 @@ def _stamps(found: dict[str, tuple[int, int]]) -> Tensor:
     return torch.tensor(list(found.values()), dtype=torch.int64)
 
 
-def _list_files(folder: Path) -> dict[str, tuple[int, int]]:
+def list_files(folder: Path) -> dict[str, tuple[int, int]]:
     """Relative path → size and time of change of every file in a folder and below, sorted."""
     found = {}
     waiting = [(str(folder), "")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -93,6 +94,9 @@ def expand_pattern(pattern: str) -> list[Path]:
     Raises:
         DataError: a file of a count is not there, nothing matches, or the count is too long.
     """
+    total = math.prod(max(int(last) - int(first) + 1, 0) for first, last in COUNT.findall(pattern))
+    if not 0 < total <= MOST_FILES:
+        raise _no_files(pattern, f"its numbers count {total:,} files")
     paths: list[Path] = []
     for name in _count(pattern):
         path = Path(name).expanduser()
@@ -108,10 +112,8 @@ def _count(pattern: str) -> list[str]:
     if found is None:
         return [pattern]
     first, last = found.groups()
-    numbers = range(int(first), int(last) + 1)
-    if not 0 < len(numbers) <= MOST_FILES:
-        raise _no_files(pattern, f"{found[0]} counts {len(numbers)} files")
     before, after = pattern[: found.start()], pattern[found.end() :]
+    numbers = range(int(first), int(last) + 1)
     return [name for number in numbers for name in _count(f"{before}{number:0{len(first)}}{after}")]
 
 

@@ -18,6 +18,7 @@ from eyebright.data.published import PUBLISHED
 from eyebright.data.shards import PART_NAMES, expand_pattern, group_shards, is_pattern
 from eyebright.data.split import Splits, make_splits
 from eyebright.data.tables import load_csv, load_npz
+from eyebright.data.webdataset import is_webdataset, load_webdataset
 from eyebright.errors import DataError, did_you_mean
 
 TABLES = {".csv": load_csv, ".npz": load_npz, ".parquet": load_parquet}
@@ -65,7 +66,10 @@ def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[st
         if single and path.suffix.lower() in TABLES:
             return TABLES[path.suffix.lower()](path)
         if single and is_archive(path):
-            return _read_folder(unpack(path), str(source))
+            unpacked = unpack(path)
+            return (
+                load_webdataset({"train": [path]}) if is_webdataset(unpacked) else _read_folder(unpacked, str(source))
+            )
         if not single and is_pattern(str(source)):
             return _read_shards(expand_pattern(str(source)), str(source))
     if single:
@@ -163,8 +167,9 @@ def _read_folder(folder: Path, source: str) -> dict[str, Pictures]:
 
 
 def find_shards(folder: Path) -> list[Path]:
-    """The Parquet files in a folder or directly below it."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    """The Parquet files in a folder or directly below it; else the tars in a folder without class folders."""
+    tables = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    return tables or ([] if _subfolders(folder) else sorted(path for path in folder.glob("*.tar") if path.is_file()))
 
 
 def _read_shards(files: list[Path], source: str) -> dict[str, Pictures]:
@@ -172,12 +177,15 @@ def _read_shards(files: list[Path], source: str) -> dict[str, Pictures]:
     above = Path(os.path.commonpath([path.parent for path in files]))
     by_name = {path.relative_to(above).as_posix(): path for path in files}
     parts = {part: [by_name[name] for name in names] for part, names in group_shards(by_name, source).items()}
-    if {path.suffix for path in files} == {".parquet"}:
+    kinds = {path.suffix for path in files}
+    if kinds == {".parquet"}:
         return load_parquet_files(parts)
+    if kinds == {".tar"}:
+        return load_webdataset(parts)
     raise DataError(
-        f"{source} names {files[0].name} and {len(files) - 1} other files",
-        expected="Parquet files alone",
-        remedy="narrow the pattern down",
+        f"{source} names files ending in {', '.join(sorted(kinds))}",
+        expected="Parquet files alone, or tars of samples alone",
+        remedy="narrow the pattern down, or give the folder that holds the class folders",
     )
 
 

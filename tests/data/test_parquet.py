@@ -263,5 +263,5 @@ def test_without_pyarrow_the_reader_learns_what_to_install(hugging_face, monkeyp
 def test_files_of_several_kinds_are_refused(hugging_face, picture_folder, refuses):
     path = hugging_face("pictures/a-0.parquet")
     (path.parent / "a-1.csv").write_text("path,label")
-    with refuses(DataError, r"a-\* names a-0.parquet and 1 other files"):
+    with refuses(DataError, r"a-\* names files ending in .csv, .parquet"):
         load_parts(str(path.parent / "a-*"))
