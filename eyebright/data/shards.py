@@ -61,8 +61,8 @@ def group_shards(names: Iterable[str], source: str) -> dict[str, list[str]]:
             DataWarning,
             stacklevel=2,
         )
-    for part, files in found.items():
-        series = sorted({_series(name) for name in files})
+    for part in [part for part in PART_NAMES if part in found]:
+        series = sorted({_series(name) for name in found[part]})
         if len(series) > 1:
             raise DataError(
                 f"the part {part} of {source} could be {' or '.join(series[:5])}",
