@@ -23,6 +23,7 @@ LABELS = ("label", "labels", "fine_label", "class")
 PARTS = ("part", "split")
 KEPT_SECRET = -1  # the label of every picture of a part whose labels are not published
 AT_ONCE = 32  # pictures in memory while a table is unpacked
+BUFFER = 2**20  # bytes of the file that are read ahead: else whole groups of rows are
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"GI": ".gif", b"RI": ".webp", b"BM": ".bmp"}
 
 
@@ -164,7 +165,7 @@ def _write_pictures(path: Path, column: str, folder: Path) -> None:
 
 def _encoded(path: Path, column: str) -> Iterator[bytes | None]:
     try:
-        with _library().ParquetFile(path) as file:
+        with _library().ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(AT_ONCE, columns=[column]):
                 for value in batch.column(0):
                     row = value.as_py()

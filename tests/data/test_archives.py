@@ -19,7 +19,6 @@ import pytest
 
 from eyebright.data import archives, cache
 from eyebright.data.archives import is_archive, unpack
-from eyebright.data.cache import cache_folder
 from eyebright.errors import ArchiveError, OutputError
 
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]
@@ -80,13 +79,6 @@ def test_archives_of_one_name_in_two_places_are_two(make_archive, files, tmp_pat
     second = make_archive("other/pets.zip", {"cats/1.png": b"other"})
     assert content(unpack(first)) == files
     assert content(unpack(second)) == {"cats/1.png": b"other"}
-
-
-def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv("EYEBRIGHT_CACHE")
-    assert cache_folder().name == "eyebright"
 
 
 @pytest.mark.parametrize("name", [f"PETS{suffix.upper()}" for suffix in SUFFIXES] + ["a.b.tar.gz"])
