@@ -1,6 +1,5 @@
 """What many tests need: the shared data, a cache of their own, tiny pictures, folders and archives, and `refuses`."""
 
-import gc
 import http.server
 import io
 import os
@@ -8,7 +7,6 @@ import socket
 import sys
 import tarfile
 import threading
-import warnings
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -250,7 +248,10 @@ def make_archive(tmp_path):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves the files of a folder: its address, the folder, and what was asked for."""
+    """Serves the files of a folder: its address, the folder, and what was asked for.
+
+    Below `half-of/` it hangs up after half of what it promised, below `ranges-of/` it begins where it is asked to.
+    """
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder, asked = tmp_path / "served", []
@@ -261,15 +262,25 @@ def server(tmp_path, monkeypatch):
             super().__init__(*arguments, directory=str(folder))
 
         def do_GET(self):
-            asked.append(self.path)
-            if self.path.startswith("/half-of/"):  # promises all and hangs up
-                data = (folder / self.path.rpartition("/")[2]).read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data[: len(data) // 2])
-            else:
+            ways, _, name = self.path.rpartition("/")
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            asked.append(self.path + f" from {start}" * bool(start))
+            if ways not in ("/half-of", "/ranges-of", "/half-of/ranges-of"):
                 super().do_GET()
+                return
+            data = (folder / name).read_bytes()
+            if "ranges-of" not in ways:
+                start = 0
+            if start and start >= len(data):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(data) - start))
+            self.end_headers()
+            whole = len(data) - start
+            self.wfile.write(data[start:][: whole // 2 if "half-of" in ways else whole])  # promises all and hangs up
 
         def log_message(self, *_):
             pass
@@ -280,9 +291,6 @@ def server(tmp_path, monkeypatch):
         yield f"http://127.0.0.1:{listening.server_port}/", folder, asked
         listening.shutdown()
         thread.join()
-    with warnings.catch_warnings():  # pooch leaves the connection of a refused download to the collector
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

@@ -5,10 +5,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
-import hashlib
 import lzma
-import os
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -18,15 +15,8 @@ from pathlib import Path, PurePosixPath
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO, Any, Self
 
-import numpy as np
-import platformdirs
-import torch
-from filelock import FileLock
-from torch import Tensor
-
-from eyebright.errors import ArchiveError, OutputError, StoredFileError
-from eyebright.files import make_folder
-from eyebright.tensors import read_safetensors, write_safetensors
+from eyebright.data.cache import make_once
+from eyebright.errors import ArchiveError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 MAX_ENTRIES = 5_000_000
@@ -35,17 +25,10 @@ FREE_BYTES = 2**30  # an archive may always grow to this size …
 MAX_RATIO = 100  # … and beyond it to this many times its own: pictures are compressed already
 MAX_NAME = 2**20  # bytes of a tar's long name or of the notes before an entry: tarfile reads them whole
 MAX_TAIL = 2**20  # bytes after a tar's end mark, where padding stands
-MAX_STEM = 50  # characters of an archive's name in its folder's: with all else no more than the 255 bytes of a name
-MANIFEST = "eyebright.manifest"
 
 # what the operating system says when it is the archive that is wrong: a name twice, a name that is a file and a folder,
 # a name too long; None comes from decompressors
 ARCHIVE_FAULTS = (None, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-
-
-def cache_folder() -> Path:
-    """Where eyebright keeps what it can make again: ``$EYEBRIGHT_CACHE``, or the system's place for such things."""
-    return Path(os.environ.get("EYEBRIGHT_CACHE") or platformdirs.user_cache_dir("eyebright"))
 
 
 def is_archive(path: Path) -> bool:
@@ -53,11 +36,12 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(path: Path) -> Path:
+def unpack(path: Path, *, nested: bool = False) -> Path:
     """The folder that holds an archive's files: unpacked now, or found in the cache from an earlier time.
 
     Args:
         path: a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2.
+        nested: the archive holds plain tars, and each becomes a folder of its own name.
 
     Returns:
         A folder in the cache, named after the archive's place, size and time of change. One whose files are no longer
@@ -66,50 +50,22 @@ def unpack(path: Path) -> Path:
     Raises:
         ArchiveError: damaged, or with absolute or upward paths, links, devices, or an unreasonable size. Nothing of it
             is left behind.
+        OutputError: the cache cannot be written, or the disk is full.
     """
-    details = path.stat()
-    key = f"{path.resolve()}:{details.st_size}:{details.st_mtime_ns}"
-    digest = hashlib.blake2b(os.fsencode(key), digest_size=8).hexdigest()
-    target = cache_folder() / "archives" / f"{path.stem[:MAX_STEM]}-{digest}"
-    if _is_whole(target):
-        return target / "files"
-    # Locks have a folder of their own and stay there: whoever removed one could take it from under a process that waits
-    # for it, and a third process would then hold another lock of the same name.
-    locks = cache_folder() / "locks"
-    for folder in (target.parent, locks):
-        make_folder(folder)
-    limit = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * details.st_size))
+    limit = size_limit(path)
+    kind = "archives of archives" if nested else "archives"
+    return make_once(path, kind, lambda folder: _write_files(path, folder, limit, nested))
+
+
+def size_limit(path: Path) -> int:
+    """How many bytes may come out of a file that packs others."""
+    return min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * path.stat().st_size))
+
+
+def _write_files(path: Path, folder: Path, limit: int, nested: bool) -> None:
     try:
-        with FileLock(locks / f"{target.name}.lock"):
-            if not _is_whole(target):  # else another process has unpacked it while this one waited
-                _unpack_anew(path, target, limit)
-    except (OSError, NotImplementedError) as failure:  # the latter where a disk knows no locks
-        error = failure if isinstance(failure, OSError) else OSError(*failure.args)
-        raise OutputError(
-            f"cannot unpack {path} into {target.parent}: {error.strerror or error}",
-            expected="room for the pictures on that disk, and leave to write there",
-            remedy="free some room, or set EYEBRIGHT_CACHE to another folder",
-        ) from failure
-    return target / "files"
-
-
-def _unpack_anew(path: Path, target: Path, limit: int) -> None:
-    """Makes the folder `target` with all files of the archive and their manifest, or leaves nothing there."""
-    unfinished = target.with_name(f".unpacking-{target.name}")
-    for stale in (target, unfinished):  # damaged; or left by a process that was killed: the lock's holder has it alone
-        _remove(stale)
-    try:
-        (unfinished / "files").mkdir(parents=True)
-        _write_files(path, unfinished / "files", limit)
-        _write_manifest(unfinished)
-        unfinished.rename(target)  # files and manifest at once: neither ever stands there without the other
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _write_files(path: Path, folder: Path, limit: int) -> None:
-    try:
-        _write_entries(_entries(path), folder, path, limit)
+        entries = _entries(path)
+        _write_entries(_expanded(entries, path) if nested else entries, folder, path, limit)
     except (
         zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, RuntimeError,
     ) as error:  # fmt: skip
@@ -118,60 +74,6 @@ def _write_files(path: Path, folder: Path, limit: int) -> None:
         if error.errno not in ARCHIVE_FAULTS:
             raise
         raise _refused(path, f"it cannot be unpacked: {error.strerror or error}") from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write_manifest(folder: Path) -> None:
-    """Keeps which files were unpacked, so that a later use can tell whether they are all there and as they were."""
-    # One sync of everything, before the rename: of 60,000 files one by one it takes minutes. Where a system only begins
-    # it here, a power cut may leave files cut off, which the manifest's sizes tell, or full of zeros, which the split
-    # contract's digests tell.
-    if hasattr(os, "sync"):
-        os.sync()
-    found = _list_files(folder / "files")
-    names = np.frombuffer(bytearray(_names(found)), np.uint8)
-    tensors = {"names": torch.from_numpy(names), "stamps": _stamps(found)}
-    write_safetensors(folder / "manifest.safetensors", tensors, MANIFEST, {"format_version": 1})
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether an unpacked archive has all its files, and no others, with the sizes and times that they had."""
-    try:
-        tensors, _ = read_safetensors(folder / "manifest.safetensors", MANIFEST, newest_version=1)
-        found = _list_files(folder / "files")
-    except (StoredFileError, OSError):
-        return False
-    return tensors["names"].numpy().tobytes() == _names(found) and torch.equal(tensors["stamps"], _stamps(found))
-
-
-def _names(found: dict[str, tuple[int, int]]) -> bytes:
-    return os.fsencode("\0".join(found))
-
-
-def _stamps(found: dict[str, tuple[int, int]]) -> Tensor:
-    return torch.tensor(list(found.values()), dtype=torch.int64)
-
-
-def _list_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Relative path → size and time of change of every file in a folder and below, sorted."""
-    found = {}
-    waiting = [(str(folder), "")]
-    while waiting:
-        path, prefix = waiting.pop()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
-                else:
-                    details = entry.stat(follow_symlinks=False)
-                    found[prefix + entry.name] = details.st_size, details.st_mtime_ns
-    return dict(sorted(found.items()))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
@@ -186,7 +88,12 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with archive.open(entry) as content:
                         yield entry.filename, entry.file_size, content
         return
-    with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarEntry) as archive:
+    with _decompressed(path) as stream:
+        yield from _tar_entries(stream, path)
+
+
+def _tar_entries(stream: IO[bytes], path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_TarEntry) as archive:
         for member in archive:
             archive.members.clear()  # type: ignore[attr-defined]  # else every entry's header and notes stay in memory
             if member.isdir():
@@ -197,6 +104,16 @@ def _entries(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             yield member.name, member.size, extracted
         if len(stream.read(MAX_TAIL)) == MAX_TAIL:  # reading to the end also compares gzip's checksum
             raise _refused(path, "more stands after its end")
+
+
+def _expanded(entries: Iterator[tuple[str, int, IO[bytes]]], path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """The same, and in the place of every tar the files inside it."""
+    for name, size, content in entries:
+        if not name.endswith(".tar"):
+            yield name, size, content
+            continue
+        for inner, inner_size, inner_content in _tar_entries(content, path):
+            yield f"{name.removesuffix('.tar')}/{inner}", inner_size, inner_content
 
 
 def _decompressed(path: Path) -> IO[bytes]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyebright.data.ahead import ahead
-from eyebright.data.archives import cache_folder
+from eyebright.data.cache import cache_folder
 from eyebright.data.decode import decode, read_file
 from eyebright.errors import PictureError
 

@@ -21,12 +21,11 @@ import numpy as np
 import PIL
 import simplejpeg
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from eyebright.data.ahead import ahead
-from eyebright.data.archives import cache_folder
+from eyebright.data.cache import cache_folder, lock
 from eyebright.data.digests import file_digests
 from eyebright.data.images import ImageFiles, Labels, Pixels
 from eyebright.data.prepare import Prepare
@@ -115,13 +114,11 @@ def prepare_files(
     digests = _rows(file_digests(pictures.paths, workers=workers)[0])
     folder = cache_folder() / "prepared" / _key(prepare)
     own = folder / hashlib.sha256(b"".join(sorted(set(digests)))).hexdigest()[:16]
-    locks = cache_folder() / "locks"
     try:
-        for needed in (own, locks):
-            make_folder(needed)
+        make_folder(own)
         _note_use(own)
         _remove_unused(folder.parent)
-        with FileLock(locks / f"prepared-{folder.name}-{own.name}.lock"):
+        with lock(f"prepared-{folder.name}-{own.name}"):
             remove_unfinished(own)
             return _fill(pictures, digests, prepare, folder, own, on_read, workers)
     except (OutputError, OSError, NotImplementedError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from eyebright.data.archives import unpack
 from eyebright.data.downloads import fetch, first_line
+from eyebright.data.imagenet import load_imagenet, load_tiny_imagenet
 from eyebright.data.images import Images, Pictures
 from eyebright.errors import DataError
 
@@ -114,6 +115,8 @@ PUBLISHED = {
     "fashion-mnist": load_fashion_mnist,
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "tiny-imagenet": load_tiny_imagenet,
+    "imagenet": load_imagenet,
 }
 
 

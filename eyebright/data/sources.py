@@ -1,4 +1,4 @@
-"""SOURCE → splits: a published set's name, a folder of class folders, or an archive of one."""
+"""SOURCE → splits: a published set's name, a folder, an archive, a table, tars of samples, or an id of the Hub."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from eyebright.data.archives import is_archive, unpack
 from eyebright.data.decode import SUFFIXES
 from eyebright.data.downloads import data_root
 from eyebright.data.groups import group_by_name
+from eyebright.data.hub import PREFIX as HUB
+from eyebright.data.hub import is_hub_id, load_hub
 from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.parquet import load_parquet, load_parquet_files
 from eyebright.data.published import PUBLISHED
+from eyebright.data.shards import PART_NAMES, expand_pattern, group_shards, is_pattern
 from eyebright.data.split import VAL_FRACTION, Splits, make_splits
 from eyebright.data.tables import load_csv, load_npz
+from eyebright.data.webdataset import is_webdataset, load_webdataset
 from eyebright.errors import DataError, did_you_mean
 
-TABLES = {".csv": load_csv, ".npz": load_npz}
-PART_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
+TABLES = {".csv": load_csv, ".npz": load_npz, ".parquet": load_parquet}
 
 
 def load_data(
@@ -41,9 +41,12 @@ def load_data(
     """The three parts of a source of pictures.
 
     Args:
-        source: ``"digits"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"`` or ``"cifar100"``; a folder of class
-            folders, with or without train/val/test above them; a .zip or .tar(.gz/.xz) of one; a .csv of paths and
-            labels; or an .npz of arrays. A name never stands for other data than the published.
+        source: the name of a published set (``"digits"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar10"``,
+            ``"cifar100"``, ``"tiny-imagenet"``, ``"imagenet"``), which never stands for other data; a folder of class
+            folders, with or without train/val/test above them; a .zip or .tar(.gz/.xz) of one; a .csv or .parquet of
+            paths and labels; an .npz of arrays; Parquet files with the pictures inside, or tars of samples
+            (WebDataset), each as one file, a folder of them, or a pattern such as ``"train-{000..012}.tar"``; or a data
+            set of the Hugging Face Hub, ``"hub:owner/name"`` or ``"owner/name"``.
         root: where published sets are looked for and fetched to (default: ``$EYEBRIGHT_DATA``, or the user's cache).
         val_fraction: share of the training part that becomes validation where the source has none; 0: none.
         test_fraction: share that becomes the test part where the source has none.
@@ -55,6 +58,7 @@ def load_data(
 
     Raises:
         DataError: the source is missing or empty, has one class only, or its parts do not agree.
+        DownloadError: a published set or one of the Hub could not be fetched.
 
     >>> load_data("digits").test.labels.shape
     (360,)
@@ -76,28 +80,46 @@ def load_data(
 def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[str, Pictures]:
     """The parts of a source as it has them, nothing cut: ``{"train": …}``, perhaps with ``"val"`` and ``"test"``."""
     with _as_data_error(source):
-        if str(source) in PUBLISHED:
-            return PUBLISHED[str(source)](data_root(root))
+        name = str(source)
+        if name in PUBLISHED:
+            return PUBLISHED[name](data_root(root))
+        if name.startswith(HUB):
+            return load_hub(name.removeprefix(HUB))
         path = _expand(source)
         if path.is_dir():
-            return _read_folder(path, str(source))
-        single = path.is_file()
-        if single and path.suffix.lower() in TABLES:
-            return TABLES[path.suffix.lower()](path)
-        if single and is_archive(path):
-            return _read_folder(unpack(path), str(source))
-    if single:
-        raise DataError(
-            f"{source} is a single file",
-            expected="a folder of class folders, a .zip or .tar(.gz/.xz) of one, a .csv or an .npz",
-            remedy="give the folder that holds the class folders",
-        )
+            shards = find_shards(path)
+            return _read_shards(shards, name) if shards else _read_folder(path, name)
+        if path.is_file():
+            return _read_file(path, name)
+        if is_pattern(name):
+            return _read_shards(expand_pattern(name), name)
+        if _may_be_of_the_hub(path, name):
+            return load_hub(name)
     names = ", ".join(PUBLISHED)
     raise DataError(
         f"there is no data at '{source}'",
-        expected=f"one of the names {names}, or a folder or archive that exists",
-        remedy=did_you_mean(str(source), PUBLISHED) or f"check the path; looked in {Path.cwd()}",
+        expected=f"one of the names {names}, a folder, archive or table that exists, or hub:owner/name",
+        remedy=did_you_mean(name, PUBLISHED) or f"check the path; looked in {Path.cwd()}",
     )
+
+
+def _read_file(path: Path, source: str) -> dict[str, Pictures]:
+    if path.suffix.lower() in TABLES:
+        return TABLES[path.suffix.lower()](path)
+    if is_archive(path):
+        unpacked = unpack(path)
+        return load_webdataset({"train": [path]}) if is_webdataset(unpacked) else _read_folder(unpacked, source)
+    raise DataError(
+        f"{source} is a single file",
+        expected="a folder of class folders, a .zip or .tar(.gz/.xz) of one, a .csv, a .parquet or an .npz",
+        remedy="give the folder that holds the class folders",
+    )
+
+
+def _may_be_of_the_hub(path: Path, source: str) -> bool:
+    """Whether what is no path may be an id. A missing file or folder of a folder that is there is a slip of the pen."""
+    is_file = is_archive(path) or path.suffix.lower() in {*TABLES, *SUFFIXES}
+    return is_hub_id(source) and not is_file and not path.parent.exists()
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -178,6 +200,29 @@ def _read_folder(folder: Path, source: str) -> dict[str, Pictures]:
     parts: dict[str, Pictures] = {"train": train}
     parts |= {name: _read_part(path, source, train.classes) for name, path in part_folders.items()}
     return parts
+
+
+def find_shards(folder: Path) -> list[Path]:
+    """The Parquet files in a folder or directly below it; else the tars in a folder without class folders."""
+    tables = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    return tables or ([] if _subfolders(folder) else sorted(path for path in folder.glob("*.tar") if path.is_file()))
+
+
+def _read_shards(files: list[Path], source: str) -> dict[str, Pictures]:
+    """Several files of one data set, whose names say to which parts they belong."""
+    above = Path(os.path.commonpath([path.parent for path in files]))
+    by_name = {path.relative_to(above).as_posix(): path for path in files}
+    parts = {part: [by_name[name] for name in names] for part, names in group_shards(by_name, source).items()}
+    kinds = {path.suffix for path in files}
+    if kinds == {".parquet"}:
+        return load_parquet_files(parts)
+    if kinds == {".tar"}:
+        return load_webdataset(parts)
+    raise DataError(
+        f"{source} names files ending in {', '.join(sorted(kinds))}",
+        expected="Parquet files alone, or tars of samples alone",
+        remedy="narrow the pattern down, or give the folder that holds the class folders",
+    )
 
 
 def find_part_folders(folder: Path) -> dict[str, Path]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
+from eyebright.data.imagenet import imagenet_classes
 from eyebright.data.prepare import Prepare
 from eyebright.data.published import CIFAR10_CLASSES
 from eyebright.errors import ModelError, did_you_mean
@@ -53,14 +52,6 @@ class Weights:
         """Under which the file is kept: its own name, or that of its repository where all files are called alike."""
         parts = self.url.split("/")
         return f"{parts[-4]}.safetensors" if parts[-1] == "model.safetensors" else parts[-1]
-
-
-@cache
-def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and synset identifiers of the 1000 classes of ILSVRC 2012, in order."""
-    text = resources.files("eyebright.data").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
-    rows = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    return tuple(name for _, name in rows), tuple(wnid for wnid, _ in rows)
 
 
 def _of_torchvision(

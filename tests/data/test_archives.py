@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from eyebright.data import archives
-from eyebright.data.archives import cache_folder, is_archive, unpack
+from eyebright.data import archives, cache
+from eyebright.data.archives import is_archive, unpack
 from eyebright.errors import ArchiveError, OutputError
 
 SUFFIXES = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2"]
@@ -79,13 +79,6 @@ def test_archives_of_one_name_in_two_places_are_two(make_archive, files, tmp_pat
     second = make_archive("other/pets.zip", {"cats/1.png": b"other"})
     assert content(unpack(first)) == files
     assert content(unpack(second)) == {"cats/1.png": b"other"}
-
-
-def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv("EYEBRIGHT_CACHE")
-    assert cache_folder().name == "eyebright"
 
 
 @pytest.mark.parametrize("name", [f"PETS{suffix.upper()}" for suffix in SUFFIXES] + ["a.b.tar.gz"])
@@ -547,8 +540,8 @@ def write(entries, folder, *_):
     die()
 archives._write_entries = write
 """,
-    "without a manifest": "archives._write_manifest = die",
-    "with a manifest": "archives.Path.rename = die",
+    "without a manifest": "cache._write_manifest = die",
+    "with a manifest": "cache.Path.rename = die",
 }
 
 
@@ -557,7 +550,7 @@ def test_a_process_that_was_killed_while_unpacking_is_not_in_the_way(make_archiv
     path = make_archive("pets.zip", files)
     program = f"""
 import os, pathlib, signal
-from eyebright.data import archives
+from eyebright.data import archives, cache
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 {program}
@@ -690,8 +683,8 @@ def test_an_archives_name_may_be_as_long_as_the_disk_allows(make_archive, files,
 
 def test_the_disk_has_all_files_before_the_folder_gets_its_name(make_archive, files, monkeypatch):
     order, sync, rename = [], os.sync, Path.rename
-    monkeypatch.setattr(archives.os, "sync", lambda: (order.append("sync"), sync()))
-    monkeypatch.setattr(archives.Path, "rename", lambda *paths: (order.append("rename"), rename(*paths))[1])
+    monkeypatch.setattr(cache.os, "sync", lambda: (order.append("sync"), sync()))
+    monkeypatch.setattr(cache.Path, "rename", lambda *paths: (order.append("rename"), rename(*paths))[1])
     unpack(make_archive("pets.zip", files))
     assert order == ["sync", "rename"]
 
@@ -700,7 +693,7 @@ def test_a_disk_without_locks_is_not_the_archives_fault(make_archive, files, mon
     def fail(*_):
         raise NotImplementedError("no locks here")
 
-    monkeypatch.setattr(archives.FileLock, "acquire", fail)
+    monkeypatch.setattr(cache.FileLock, "acquire", fail)
     with refuses(OutputError, "cannot unpack .*: no locks here"):
         unpack(make_archive("pets.zip", files))
 
@@ -713,7 +706,7 @@ def test_a_damaged_folder_that_cannot_be_removed_is_not_the_archives_fault(make_
         if not ignore_errors:
             raise FileExistsError(17, "File exists")  # which, of an entry, would be the archive's fault
 
-    monkeypatch.setattr(archives.shutil, "rmtree", denied)
+    monkeypatch.setattr(cache.shutil, "rmtree", denied)
     with refuses(OutputError, "cannot unpack .*: File exists"):
         unpack(path)
 
@@ -733,7 +726,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_archives_fault(make_archive, 
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(archives.Path, "mkdir", denied)
+    monkeypatch.setattr(cache.Path, "mkdir", denied)
     with refuses(OutputError, "Permission denied"):
         unpack(make_archive("pets.zip", files))
 
@@ -773,3 +766,31 @@ def test_xz_is_read_by_its_blocks(make_archive, files, tmp_path):
     plain = make_archive("pets.tar", files).read_bytes()
     (tmp_path / "pets.tar.xz").write_bytes(lzma.compress(plain[:1000]) + lzma.compress(plain[1000:]))
     assert content(unpack(tmp_path / "pets.tar.xz")) == files
+
+
+# a tar of tars
+
+
+def test_the_tars_inside_an_archive_become_folders(make_archive, files):
+    inner = {name: make_archive(f"{name}.tar", inside).read_bytes() for name, inside in (("a", files), ("b", {}))}
+    outer = make_archive("all.tar", {"a.tar": inner["a"], "in/b.tar": inner["b"], "notes.txt": b"a note"})
+    expected = {f"a/{name}": data for name, data in files.items()} | {"notes.txt": b"a note"}
+    assert content(unpack(outer, nested=True)) == expected
+    assert content(unpack(outer)) == {"a.tar": inner["a"], "in/b.tar": inner["b"], "notes.txt": b"a note"}
+
+
+@pytest.mark.parametrize("entry", ["../evil.png", "../../evil.png", "x/../../evil.png"])
+def test_a_place_outside_the_folder_is_refused_in_inner_tars_too(make_archive, refuses, own_cache, entry):
+    outer = make_archive("all.tar", {"a.tar": make_archive("a.tar", {entry: b"x"}).read_bytes()})
+    with refuses(ArchiveError, "would be written outside its folder"):
+        unpack(outer, nested=True)
+    assert not [path for path in own_cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_damaged_inner_tar_and_one_that_grows_too_much_are_refused(make_archive, files, refuses, monkeypatch):
+    inner = make_archive("a.tar", files).read_bytes()
+    with refuses(ArchiveError, "cannot be unpacked"):
+        unpack(make_archive("cut.tar", {"a.tar": inner[: len(inner) // 2]}), nested=True)
+    monkeypatch.setattr(archives, "MAX_BYTES", 30_000)
+    with refuses(ArchiveError, "larger than"):
+        unpack(make_archive("all.tar", {"a.tar": inner}), nested=True)

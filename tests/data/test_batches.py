@@ -298,13 +298,13 @@ def loader_threads():
 
 def test_workers_prepare_ahead_and_no_further_than_needed(in_memory, monkeypatch):
     made = []
-    make = Loader._make
+    make = Loader._mix
 
     def record(self, order, epoch, step):
         made.append(step)
         return make(self, order, epoch, step)
 
-    monkeypatch.setattr(Loader, "_make", record)
+    monkeypatch.setattr(Loader, "_mix", record)
     loader = Loader(in_memory, Prepare(), PLAN, 1, workers=2)
     running = loader.batches()
     for _ in range(3):

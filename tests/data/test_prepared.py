@@ -191,7 +191,7 @@ def test_without_leave_to_write_a_warning_says_why(files, own_cache, tmp_path, m
 
 def test_a_picture_that_cannot_be_decoded_is_named_and_the_others_are_kept(files, decoded, small_shards, refuses):
     files.paths[9].write_bytes(b"no picture")
-    with refuses(PictureError, "09.jpg: it is none of"):
+    with refuses(PictureError, "09.jpg: it looks like text"):
         prepare_files(files, Prepare(resize=10))
 
 

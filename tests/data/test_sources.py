@@ -223,11 +223,11 @@ def test_an_unknown_name_names_the_nearest(given, meant, refuses, monkeypatch, t
 
 def test_a_name_like_no_other_says_where_was_looked(refuses, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with refuses(DataError, "no data at 'pets/zzz'") as raised:
-        load_data("pets/zzz")
+    with refuses(DataError, "no data at 'pets/in/zzz'") as raised:
+        load_data("pets/in/zzz")
     assert (
         str(tmp_path) in raised.value.remedy
-        and "digits, mnist, fashion-mnist, cifar10, cifar100" in raised.value.expected
+        and "digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet" in raised.value.expected
     )
 
 
