@@ -94,7 +94,8 @@ def _describe_batch(grey: Tensor, cosines: Tensor, weight: Tensor) -> Tensor:
     planes = grey.float()
     coefficients = cosines @ planes @ cosines.T * weight
     length = coefficients.flatten(1).norm(dim=1)
-    known = planes.flatten(1).std(dim=1, correction=0) >= LEAST_CONTRAST
+    contrast = (planes - planes.mean(dim=(1, 2), keepdim=True)).square().mean(dim=(1, 2)).sqrt()
+    known = contrast >= LEAST_CONTRAST
     return coefficients * torch.where(known & (length > 0), 1 / length, 0.0)[:, None, None]
 
 
