@@ -14,7 +14,7 @@ from eyebright.inspection.style import BLUE, GREY, ORANGE, RED
 
 COLUMNS = 4
 LONGEST_NAME, LONGEST_CLASS = 22, 18
-CELL, CAPTION, PICTURE = (3.2, 2.35), 0.62, 1.5  # inches: width and height of a pair's place, heights in it
+CELL, CAPTION, PICTURE = (3.2, 2.2), 0.52, 1.5  # inches: width and height of a pair's place, heights in it
 HEADING, EMPTY = 0.35, 1.2  # inches
 
 
