@@ -107,7 +107,10 @@ def run(folder: str, seed: int, record: Path | None) -> dict[str, Any]:
         found = find_duplicates({"real": pictures, "planted": planted})
         seconds, cpu = time.perf_counter() - started, time.process_time() - started_cpu
     recall, others, count = judge(found, originals)
-    names = [[f"{pictures.paths[i].parent.name}/{pictures.paths[i].name}" for i in pair] for pair in sorted(others)]
+    names = [
+        " and ".join(f"{pictures.paths[i].parent.name}/{pictures.paths[i].name}" for i in pair)
+        for pair in sorted(others)
+    ]
     row = {
         "data": name, "seed": seed, "pictures": len(pictures), "planted": len(planted), "pairs": len(found.pairs),
         "recall": float(np.mean(list(recall.values()))), "recall_by_kind": recall, "threshold": found.threshold,

@@ -118,7 +118,7 @@ def find_duplicates(pictures: Mapping[str, Pictures], on_read: Callable[[], obje
     duplicates; the same pixels it may have.
 
     Time for N pictures is that of decoding each twice, and a multiplication of matrices of N·N·110 operations; memory
-    grows with N, by about 2 KB a picture.
+    grows with N, by about 3 KB a picture.
 
     Args:
         pictures: part → its pictures; parts may differ in their classes, which are compared by name.

@@ -99,7 +99,7 @@ def _describe_batch(grey: Tensor, cosines: Tensor, weight: Tensor) -> Tensor:
     return coefficients * torch.where(known & (length > 0), 1 / length, 0.0)[:, None, None]
 
 
-def find_candidates(descriptors: Descriptors, block: int = 1024) -> Candidates:
+def find_candidates(descriptors: Descriptors, block: int = 512) -> Candidates:
     """Pairs of different pictures of one set that are among the other's `find_neighbours`: each once, the lower first.
 
     Args:
@@ -114,7 +114,7 @@ def find_candidates(descriptors: Descriptors, block: int = 1024) -> Candidates:
 
 
 def find_neighbours(
-    ones: Descriptors, others: Descriptors, neighbours: int = NEIGHBOURS, block: int = 1024
+    ones: Descriptors, others: Descriptors, neighbours: int = NEIGHBOURS, block: int = 512
 ) -> Candidates:
     """For each of N pictures those of M others that are most alike, mirrored or not.
 
