@@ -16,7 +16,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("inspection",),
-    ("lab",),
+    ("lab", "curation"),
     ("road",),
     ("crossvalidation",),
     ("cli",),
