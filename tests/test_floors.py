@@ -17,6 +17,7 @@ FLOORS = (
     ("training",),
     ("inspection",),
     ("lab",),
+    ("curation",),
     ("road",),
     ("cli",),
 )

@@ -1,0 +1,1 @@
+"""What is wrong with data: label errors, duplicates, leakage, odd pictures, drift."""
