@@ -1,1 +1,1 @@
-"""What is wrong with the data themselves: the same picture twice, and a picture of one part in another."""
+"""What is wrong with data: label errors, duplicates, leakage, odd pictures, drift."""
