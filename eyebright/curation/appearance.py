@@ -139,7 +139,7 @@ def _quiet_noise(grey: Values) -> Values:
     rows = padded[:, :-2] - 2 * padded[:, 1:-1] + padded[:, 2:]
     answers = np.abs(rows[:, :, :-2] - 2 * rows[:, :, 1:-1] + rows[:, :, 2:]).reshape(len(grey), -1)
     quarter = -(-answers.shape[1] // 4)
-    return np.asarray(np.partition(answers, quarter - 1, axis=1)[:, :quarter].mean(axis=1)) / 6
+    return np.asarray(np.partition(answers, quarter - 1, axis=1)[:, :quarter].mean(axis=1) / 6)
 
 
 def _block_edges(across: Values, down: Values) -> Values:
@@ -147,5 +147,5 @@ def _block_edges(across: Values, down: Values) -> Values:
     over_edges = across[:, :, JPEG_BLOCK - 1 :: JPEG_BLOCK], down[:, JPEG_BLOCK - 1 :: JPEG_BLOCK]
     if over_edges[0][0].size == 0 or over_edges[1][0].size == 0:
         return np.zeros(len(across), np.float32)
-    edges, others = sum(map(_mean, over_edges)), _mean(across) + _mean(down)
-    return np.asarray(np.log2((edges + 2 * FLOOR) / (others + 2 * FLOOR)), np.float32)
+    edges, others = _mean(over_edges[0]) + _mean(over_edges[1]), _mean(across) + _mean(down)
+    return np.asarray(np.log2((edges + 2 * FLOOR) / (others + 2 * FLOOR)))

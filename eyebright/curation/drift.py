@@ -142,7 +142,9 @@ def find_drift(
             )
     given = None if features is None else _check_features(features, first, second)
     chosen = [_choose(len(pictures), seed, position) for position, pictures in enumerate(sets)]
-    described = [describe_pictures(*pair, on_read) for pair in zip(sets, chosen, strict=True)]
+    described: list[tuple[Matrix, ...]] = [
+        describe_pictures(pictures, places, on_read) for pictures, places in zip(sets, chosen, strict=True)
+    ]
     if given is not None:
         described = [(one[0], rows[places]) for one, rows, places in zip(described, given, chosen, strict=True)]
     families = [np.concatenate(pair) for pair in zip(*described, strict=True)]
