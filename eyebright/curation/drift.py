@@ -32,6 +32,7 @@ from eyebright.random import generator
 FEWEST, MOST = 20, 5000  # pictures of a set: fewer say nothing, of more a sample is taken
 MOST_FEATURES = 512  # of more, as many random projections are taken
 NEIGHBOURS = 5
+FARTHEST = 5  # standard deviations: one number alone, however far out, does not decide what is least alike
 NAMED = 3  # differences in the verdict
 
 
@@ -218,8 +219,8 @@ def _distances(families: list[Matrix], first: int) -> Matrix:
     blocks = []
     for family in families:
         mean, spread = family[:first].mean(axis=0), family[:first].std(axis=0)
-        scaled = (family - mean) / np.maximum(spread, 0.01 * np.abs(family).max(axis=0, initial=1e-9))
-        blocks.append(scaled / np.sqrt(family.shape[1]))
+        scaled = (family - mean) / np.maximum(spread, 1e-9)
+        blocks.append(scaled.clip(-FARTHEST, FARTHEST) / np.sqrt(family.shape[1]))
     rows = np.concatenate(blocks, axis=1).astype(np.float32)
     nearest = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(rows[:first])
     own = nearest.kneighbors()[0][:, -1]  # without arguments it leaves each row itself out
