@@ -86,9 +86,10 @@ def _draw_difference(axes: Axes, difference: Difference) -> None:
     for values, color, name in ((difference.first, BLUE, "first"), (difference.second, ORANGE, "second")):
         weights = np.full(len(values), 100 / len(values))
         axes.hist(values.clip(low, high), edges, weights=weights, color=color, alpha=0.55, label=name)
+    p = f"p = {difference.p_value:.2g}"
     found = difference.p_value <= LEVEL
-    says = difference.words if found else f"{difference.statistic.name}: no difference found"
-    tidy(axes, f"{says}\np = {difference.p_value:.2g}", textwrap.fill(difference.statistic.unit, 34), "% of pictures")
+    says = f"{difference.words}\n{p}" if found else f"{difference.statistic.name}\nno difference found, {p}"
+    tidy(axes, says, textwrap.fill(difference.statistic.unit, 34), "% of pictures")
     axes.title.set_fontsize(10)
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=8, loc="upper right")
