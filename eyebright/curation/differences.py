@@ -121,7 +121,8 @@ def find_differences(first: Matrix, second: Matrix, by_statistic: Matrix) -> tup
     """What differs: found differences first, larger ones first; statistics that never vary are left out.
 
     Args:
-        first, second: the appearance of the pictures of both sets, `[N, S]` each.
+        first: the appearance of the first set's pictures, `[N, S]`.
+        second: of the second's.
         by_statistic: how much each statistic differs, in truth and in each random deal, `[S, P + 1]`.
 
     Source of the correction: Westfall and Young, Resampling-Based Multiple Testing, 1993, §2.3.

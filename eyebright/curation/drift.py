@@ -32,6 +32,7 @@ from eyebright.random import generator
 FEWEST, MOST = 20, 5000  # pictures of a set: fewer say nothing, of more a sample is taken
 MOST_FEATURES = 512  # of more, as many random projections are taken
 NEIGHBOURS = 5
+FARTHEST = 5  # standard deviations: one number alone, however far out, does not decide what is least alike
 NAMED = 3  # differences in the verdict
 
 
@@ -142,7 +143,9 @@ def find_drift(
             )
     given = None if features is None else _check_features(features, first, second)
     chosen = [_choose(len(pictures), seed, position) for position, pictures in enumerate(sets)]
-    described = [describe_pictures(*pair, on_read) for pair in zip(sets, chosen, strict=True)]
+    described: list[tuple[Matrix, ...]] = [
+        describe_pictures(pictures, places, on_read) for pictures, places in zip(sets, chosen, strict=True)
+    ]
     if given is not None:
         described = [(one[0], rows[places]) for one, rows, places in zip(described, given, chosen, strict=True)]
     families = [np.concatenate(pair) for pair in zip(*described, strict=True)]
@@ -216,8 +219,8 @@ def _distances(families: list[Matrix], first: int) -> Matrix:
     blocks = []
     for family in families:
         mean, spread = family[:first].mean(axis=0), family[:first].std(axis=0)
-        scaled = (family - mean) / np.maximum(spread, 0.01 * np.abs(family).max(axis=0, initial=1e-9))
-        blocks.append(scaled / np.sqrt(family.shape[1]))
+        scaled = (family - mean) / np.maximum(spread, 1e-9)
+        blocks.append(scaled.clip(-FARTHEST, FARTHEST) / np.sqrt(family.shape[1]))
     rows = np.concatenate(blocks, axis=1).astype(np.float32)
     nearest = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(rows[:first])
     own = nearest.kneighbors()[0][:, -1]  # without arguments it leaves each row itself out

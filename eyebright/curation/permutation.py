@@ -138,6 +138,7 @@ def tell_apart(scores: Matrix, labels: Matrix) -> tuple[float, tuple[float, floa
         spread = share * (1 - share) * (1 + half * ((1 - share) / (2 - share) + share / (1 + share)))
         return float((share - area) ** 2 - norm.ppf(0.975) ** 2 * spread / (first * second))
 
-    low = brentq(excess, 0, area) if excess(0) > 0 else 0.0
-    high = brentq(excess, area, 1) if excess(1) > 0 else 1.0
+    beside = 1e-9  # at 0 and 1 themselves the excess is 0 too
+    low = brentq(excess, 0, area - beside) if excess(0) > 0 else 0.0
+    high = brentq(excess, area + beside, 1) if excess(1) > 0 else 1.0
     return area, (float(low), float(high))
