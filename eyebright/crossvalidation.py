@@ -107,7 +107,8 @@ def cross_validate(
         seed: of initialisation, order, augmentation and dropout, in each run; `split_seed` makes the folds.
         changes: ``"training.epochs=3"`` and the like.
         root: where published sets are.
-        skip_unreadable, curation: see `road.train`.
+        skip_unreadable: see `road.train`.
+        curation: see `road.train`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: threads that prepare batches.
         tensorboard: whether to write TensorBoard's event files into the runs.

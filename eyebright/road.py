@@ -18,8 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from eyebright.classifier import Classifier
-from eyebright.data.amend import amend
-from eyebright.data.decisions import apply_decisions, read_decisions
+from eyebright.data.amend import amend, apply_decisions
+from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
@@ -209,7 +209,8 @@ def evaluate_source(
             training, with its recipe's decisions; then these are applied. The run keeps its own figures.
 
     Raises:
-        DataError: the source lacks the part, the decisions are not about its pictures, or it has classes that the classifier does not know.
+        DataError: the source lacks the part, has classes that the classifier does not know, or the decisions are not
+            about its pictures.
     """
     path = Path(classifier_or_run)
 
