@@ -87,6 +87,8 @@ def cross_validate(
     seed: int = 0,
     changes: Iterable[str] = (),
     root: str | Path | None = None,
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
     tensorboard: bool = False,
@@ -105,6 +107,8 @@ def cross_validate(
         seed: of initialisation, order, augmentation and dropout, in each run; `split_seed` makes the folds.
         changes: ``"training.epochs=3"`` and the like.
         root: where published sets are.
+        skip_unreadable: see `road.train`.
+        curation: see `road.train`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: threads that prepare batches.
         tensorboard: whether to write TensorBoard's event files into the runs.
@@ -115,7 +119,7 @@ def cross_validate(
         Interrupted: it was asked to stop; `resume_folds` goes on.
     """
     own = [f"data.folds={folds}", "data.fold=1", f"data.val_fraction={VAL_FRACTION}"]
-    chosen = road.choose_recipe(recipe, data, [*changes, *own])
+    chosen = road.choose_recipe(recipe, data, [*changes, *own], skip_unreadable, curation)
     path = Path(out) if out is not None else road.free_folder(chosen.name)
     shared: dict[str, Any] = {"root": root, "workers": workers, "tensorboard": tensorboard, "console": console}
     begin = partial(road.train, seed=seed, device=device, **shared)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from eyebright.classifier import Classifier
+from eyebright.data.amend import amend, apply_decisions
+from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
@@ -51,6 +54,8 @@ def train(
     seed: int = 0,
     changes: Iterable[str] = (),
     root: str | Path | None = None,
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
     tensorboard: bool = False,
@@ -65,6 +70,8 @@ def train(
         seed: of initialisation, order, augmentation and dropout.
         changes: ``"training.epochs=3"`` and the like.
         root: where published sets are.
+        skip_unreadable: whether pictures that cannot be read are left out; the recipe's `[data]` keeps it.
+        curation: a file of decisions about pictures, see `data.decisions`; the recipe's `[data]` keeps where it is.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         workers: threads that prepare batches.
         tensorboard: whether to write TensorBoard's event files into the run.
@@ -81,7 +88,7 @@ def train(
         run = eyebright.train("lenet5-digits", out="runs/first")
         run.evaluation["top1"]
     """
-    chosen = choose_recipe(recipe, data, changes)
+    chosen = choose_recipe(recipe, data, changes, skip_unreadable, curation)
     path = Path(out) if out is not None else free_folder(chosen.name)
     plan = choose_plan(device, chosen.training.number_format)
     with (
@@ -97,13 +104,24 @@ def train(
             raise
 
 
-def choose_recipe(recipe: str | Path | Recipe, data: str | Path | None, changes: Iterable[str]) -> Recipe:
-    """The recipe with its changes and its data.
+def choose_recipe(
+    recipe: str | Path | Recipe,
+    data: str | Path | None,
+    changes: Iterable[str],
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
+) -> Recipe:
+    """The recipe with its changes and its data; where its decisions are is kept as an absolute path, for resuming.
 
     Raises:
         RecipeError: it is not right, or names no data and none are given.
     """
-    chosen = load_recipe(recipe, [*changes, *([f"data.source={str(data)!r}"] if data is not None else [])])
+    changes = [*changes, *([f"data.source={str(data)!r}"] if data is not None else [])]
+    if skip_unreadable:
+        changes.append("data.skip_unreadable=true")
+    if curation is not None:
+        changes.append(f"data.curation={json.dumps(str(Path(curation).absolute()), ensure_ascii=False)}")
+    chosen = load_recipe(recipe, changes)
     if not chosen.data.source:
         raise RecipeError(
             f"recipe '{chosen.name}' names no data",
@@ -172,6 +190,8 @@ def evaluate_source(
     device: str = "auto",
     views: Views = CENTRE,
     weights: str | None = None,
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
 ) -> AnyEvaluation:
     """Evaluates a run or a classifier on a part of a source.
 
@@ -183,11 +203,21 @@ def evaluate_source(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         views: how each picture is shown; see `evaluation.views`.
         weights: the name of published weights.
+        skip_unreadable: whether pictures that cannot be read are left out; of a run's own data also where its recipe
+            says so.
+        curation: a file of decisions about the pictures evaluated on. A run's own data are parted as they were in
+            training, with its recipe's decisions; then these are applied. The run keeps its own figures.
 
     Raises:
-        DataError: the source lacks the part, or has classes that the classifier does not know.
+        DataError: the source lacks the part, has classes that the classifier does not know, or the decisions are not
+            about its pictures.
     """
     path = Path(classifier_or_run)
+
+    def find(source: str | Path) -> Pictures:
+        parts, _ = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
+        return _find_part(parts, part, str(source))
+
     if weights is not None or not path.is_dir():
         if data is None:
             raise DataError(
@@ -195,17 +225,22 @@ def evaluate_source(
                 expected="--data SOURCE; only a run knows the data that it was trained on",
                 remedy="add --data and a name, folder or archive",
             )
-        pictures = _find_part(load_parts(data, root=root), part, str(data))
+        pictures = find(data)
         return _evaluate(open_classifier(path, weights, device=device), pictures, views)
     run = Run.open(path)
     classifier = run.classifier(device)
     own = run.recipe.data
     if data is not None and str(data) != own.source:
-        pictures = _find_part(load_parts(data, root=root), part, str(data))
+        pictures = find(data)
         _warn_of_trained(run, pictures, str(data))
         return _evaluate(classifier, pictures, views)
-    splits = _load(run.recipe, root)
-    pictures = _find_part(splits.parts(), part, own.source)
+    splits = _load(run.recipe, root, skip_unreadable=skip_unreadable)
+    parts = splits.parts()
+    if curation is not None:
+        applied = read_decisions(own.curation) if own.curation is not None else []
+        further = [decision for decision in read_decisions(curation) if decision not in applied]
+        parts = apply_decisions(parts, further, Path(curation).parent)
+    pictures = _find_part(parts, part, own.source)
     changes = run.contract.changes(make_contract(splits))
     if changes:
         warnings.warn(
@@ -219,7 +254,7 @@ def evaluate_source(
     with run.locked():
         run.open_test("evaluate")
         evaluation = _evaluate(classifier, pictures, views)
-        if not changes and views == CENTRE:
+        if not changes and views == CENTRE and curation is None:
             run.write_evaluation(evaluation.as_dict())
     return evaluation
 
@@ -374,7 +409,7 @@ def _travel(
 ) -> Run:
     recipe, seed, plan = run.recipe, run.seed, run.plan
     screen.count(f"finding {recipe.data.source}")
-    splits = _load(recipe, root)
+    splits = _load(recipe, root, on_read=screen.tick)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
     screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
     screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
@@ -433,7 +468,13 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     return run
 
 
-def _load(recipe: Recipe, root: str | Path | None) -> Splits:
+def _load(
+    recipe: Recipe,
+    root: str | Path | None,
+    *,
+    skip_unreadable: bool = False,
+    on_read: Callable[[], object] | None = None,
+) -> Splits:
     data = recipe.data
     return load_data(
         data.source,
@@ -444,6 +485,9 @@ def _load(recipe: Recipe, root: str | Path | None) -> Splits:
         fold=data.fold,
         group_by=data.group_by,
         seed=data.split_seed,
+        skip_unreadable=data.skip_unreadable or skip_unreadable,
+        curation=data.curation,
+        on_read=on_read,
     )
 
 
@@ -465,16 +509,18 @@ def _check_contract(run: Run, contract: Contract, splits: Splits, screen: Displa
         )
     for note in notes:
         screen.say(f"note: {note}")
-    run.write_environment({"notes": notes})
+    run.write_environment({"notes": [*splits.notes, *notes]})
     run.write_contract(contract)
 
 
 def _check_same_data(run: Run, contract: Contract) -> None:
     if changes := run.contract.changes(contract):
+        curation = run.recipe.data.curation
         raise DataError(
             f"the pictures of {contract.source} are not those that {run.path} began with: {'; '.join(changes)}",
             expected=f"the pictures with the root digest {run.contract.root[:16]}…",
-            remedy="bring the old pictures back, or start a new run",
+            remedy=f"bring the old pictures{f' and the decisions of {curation}' if curation else ''} back, "
+            "or start a new run",
         )
 
 

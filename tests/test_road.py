@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from eyebright import road
+from eyebright.data.decisions import Decision, write_decisions
 from eyebright.data.sources import load_data
-from eyebright.errors import DataError, DataWarning, OutputError, RecipeError, RunError, StoredFileError
+from eyebright.errors import DataError, DataWarning, OutputError, PictureError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.files import write_json
 from eyebright.training.checkpoint import list_checkpoints
@@ -406,6 +407,117 @@ def test_changed_data_are_said_when_evaluating_and_change_nothing_in_the_run(tmp
     assert len(run.environment["test_openings"]) == 2
     with pytest.raises(DataError, match="not those that"):
         road.report(run.path)
+
+
+@pytest.fixture
+def spoilt(two_classes):
+    """The same photographs, of which two cannot be read."""
+    for name in ("dark/4.jpg", "bright/7.png"):
+        (two_classes / name).write_bytes(b"")
+    return two_classes
+
+
+def stop_early(monkeypatch, path, **options):
+    """Begins a run, and stops it after its first epoch."""
+    record = Run.record
+
+    def record_and_stop(self, report, fit):
+        record(self, report, fit)
+        if fit.epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record", record_and_stop)
+        with pytest.raises(road.Interrupted):
+            road.train("cnn-binary-224", out=path, changes=SMALL, console=Console(quiet=True), **options)
+
+
+def test_unreadable_pictures_and_decisions_stay_with_a_run(tmp_path, spoilt, quiet, monkeypatch):
+    with pytest.raises(PictureError, match="the file is empty"):
+        road.train("cnn-binary-224", data=spoilt, out=tmp_path / "run", changes=SMALL, console=quiet)
+    decisions = [Decision("dark/4.jpg", "drop"), Decision("dark/0.jpg", "relabel", "bright")]
+    write_decisions(tmp_path / "decisions.csv", decisions)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(DataWarning, match="1 of 59 pictures are left out .* bright/7.png"):
+        stop_early(monkeypatch, tmp_path / "run", data=spoilt, skip_unreadable=True, curation="decisions.csv")
+    run = Run.open(tmp_path / "run")
+    assert run.recipe.data.skip_unreadable and run.recipe.data.curation == str(tmp_path / "decisions.csv")
+    assert sum(map(sum, run.contract.counts.values())) == 58
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    write_decisions(tmp_path / "decisions.csv", [*decisions, Decision("dark/2.jpg", "relabel", "bright")])
+    with (
+        pytest.warns(DataWarning, match="left out"),
+        pytest.raises(DataError, match=r"not those that .* began with: (?s:.*) and the decisions of .*decisions.csv"),
+    ):
+        road.resume(run.path, console=quiet)
+    write_decisions(tmp_path / "decisions.csv", [*decisions, Decision("dark/6.jpg", "keep")])
+    with pytest.warns(DataWarning, match="left out"):
+        road.resume(run.path, console=quiet)
+    with pytest.warns(DataWarning, match="left out"):
+        assert road.evaluate_source(run.path).count == run.evaluation["count"]
+    notes = run.environment["notes"]
+    assert notes[0] == f"decisions of {tmp_path / 'decisions.csv'}: 1 to relabel, 1 to drop."
+    assert notes[1].startswith("1 of 59 pictures are left out because they cannot be read: bright/7.png (the file is")
+    assert "1 of 59 pictures are left out" in run.report_path.read_text()
+
+
+def test_without_its_decisions_a_run_is_not_resumed(tmp_path, two_classes, quiet, monkeypatch):
+    write_decisions(tmp_path / "decisions.csv", [Decision("dark/0.jpg", "drop")])
+    stop_early(monkeypatch, tmp_path / "run", data=two_classes, curation=tmp_path / "decisions.csv")
+    (tmp_path / "decisions.csv").unlink()
+    with pytest.raises(DataError, match=r"cannot take decisions from .*decisions.csv: No such file"):
+        road.resume(tmp_path / "run", console=quiet)
+
+
+def test_a_run_is_evaluated_on_curated_labels_of_its_own_test_pictures(tmp_path, two_classes, quiet):
+    first = Decision("dark/0.jpg", "relabel", "bright")
+    write_decisions(tmp_path / "first.csv", [first])
+    out = tmp_path / "run"
+    run = road.train(
+        "cnn-binary-224", data=two_classes, out=out, changes=SMALL, console=quiet, curation=tmp_path / "first.csv"
+    )
+    before, figures = road.evaluate_source(run.path), (run.path / "evaluation.json").read_bytes()
+    right = [name for name in run.contract.names["test"] if name.startswith("dark")]
+    trained = run.contract.names["train"][0]
+    second = [first, Decision(right[0], "relabel", "bright"), Decision(right[1], "drop"), Decision(trained, "drop")]
+    write_decisions(tmp_path / "second.csv", second)
+    after = road.evaluate_source(run.path, curation=tmp_path / "second.csv")
+    assert after.count == before.count - 1
+    answers = np.array(before.confusion)
+    answers[1, 1] -= 2  # both were answered rightly
+    answers[0, 1] += 1
+    assert np.array(after.confusion).tolist() == answers.tolist()
+    assert (run.path / "evaluation.json").read_bytes() == figures
+    assert road.evaluate_source(run.path, curation=tmp_path / "first.csv").as_dict() == before.as_dict()
+
+
+def test_decisions_and_skipping_apply_to_other_data_too(tmp_path, spoilt, finished):
+    more = tmp_path / "more"
+    for name in "01":
+        (more / name).mkdir(parents=True)
+        for index in range(3):
+            Image.new("L", (8, 8), 50 + index).save(more / name / f"{index}.png")
+    (more / "1" / "2.png").write_bytes(b"")
+    write_decisions(tmp_path / "decisions.csv", [Decision("0/1.png", "drop"), Decision("0/2.png", "relabel", "1")])
+    options = {"data": more, "skip_unreadable": True, "curation": tmp_path / "decisions.csv"}
+    for given in (finished.path, finished.classifier_path):
+        with pytest.warns(DataWarning):
+            evaluation = road.evaluate_source(given, **options)
+        assert np.array(evaluation.confusion).sum(axis=1).tolist()[:2] == [1, 3]
+
+
+def test_decisions_about_pictures_in_memory_stay_with_a_run(tmp_path, quiet):
+    names = [load_data("digits").test.name(index) for index in range(3)]
+    write_decisions(tmp_path / "decisions.csv", [Decision(name, "drop") for name in names])
+    run = road.train(
+        "lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet,
+        curation=tmp_path / "decisions.csv",
+    )  # fmt: skip
+    unfinish(run)
+    assert road.resume(run.path, console=quiet).concluded
+    assert not set(names) & {name for part in run.contract.names.values() for name in part}
 
 
 def test_pictures_that_were_trained_with_are_named_when_evaluating(tmp_path, two_classes, quiet):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eyebright.cli.options import Json, Root, count_up, make_console, print_json
+from eyebright.cli.options import Curation, Json, Root, SkipUnreadable, count_up, make_console, print_json
 
 
 def command(
@@ -25,9 +25,15 @@ def command(
         ),
     ] = None,
     root: Root = None,
+    skip_unreadable: SkipUnreadable = False,
+    curation: Curation = None,
     json: Json = False,
 ) -> None:
-    """Look at data first: parts, classes, sizes, channels, what must be beaten, and what may be wrong."""
+    """Look at data first: parts, classes, sizes, channels, what must be beaten, and what may be wrong.
+
+    Pictures that cannot be read are named among what is wrong; with --skip-unreadable the data are shown without them,
+    as they are trained on.
+    """
     from eyebright.data.sources import load_data
     from eyebright.inspection.overview import count_readings, look_at
     from eyebright.inspection.style import check_form
@@ -36,7 +42,8 @@ def command(
         raise typer.BadParameter("it says what --figure shows: give --figure FILE", param_hint="--augment")
     if figure is not None:
         check_form(figure)  # before the reading, which may be long
-    splits = load_data(source, root=root)
+    with count_up("finding", None) as on_read:
+        splits = load_data(source, root=root, skip_unreadable=skip_unreadable, curation=curation, on_read=on_read)
     with count_up("reading", count_readings(splits)) as on_read:
         overview = look_at(splits, on_read=on_read)
     if figure is not None:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Json, Root, Scales, Views, Weights, make_console, print_json
+from eyebright.cli.options import (
+    Curation,
+    Device,
+    Json,
+    Root,
+    Scales,
+    SkipUnreadable,
+    Views,
+    Weights,
+    make_console,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from eyebright.evaluation.evaluate import Evaluation
@@ -29,6 +40,8 @@ def command(
     views: Views = "centre",
     scales: Scales = None,
     root: Root = None,
+    skip_unreadable: SkipUnreadable = False,
+    curation: Curation = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -38,7 +51,15 @@ def command(
 
     shown = find_views(views, tuple(scales or ()))
     evaluation = road.evaluate_source(
-        classifier, data=data, part=split, root=root, device=device, views=shown, weights=weights
+        classifier,
+        data=data,
+        part=split,
+        root=root,
+        device=device,
+        views=shown,
+        weights=weights,
+        skip_unreadable=skip_unreadable,
+        curation=curation,
     )
     if json:
         print_json(evaluation.as_dict())

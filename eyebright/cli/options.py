@@ -22,6 +22,13 @@ Root = Annotated[
         envvar="EYEBRIGHT_DATA", help="Where published sets are looked for and fetched to.", show_default=False
     ),
 ]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read, and say which.")
+]
+Curation = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Apply decisions about pictures: to relabel, drop or add.", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Weights = Annotated[
     str | None, typer.Option(help="Published weights of the network named: imagenet, cifar10.", show_default=False)
@@ -51,7 +58,7 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def count_up(what: str, total: int) -> Iterator[Callable[[], object]]:
+def count_up(what: str, total: int | None) -> Iterator[Callable[[], object]]:
     """A bar on standard error, where that is a terminal, with the time left; gives what moves it on by one."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

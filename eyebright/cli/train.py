@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eyebright.cli.options import Device, Json, Root, print_json
+from eyebright.cli.options import Curation, Device, Json, Root, SkipUnreadable, print_json
 
 if TYPE_CHECKING:
     from eyebright.crossvalidation import CrossValidation
@@ -45,6 +45,8 @@ def command(
         typer.Option(metavar="RUN", help="Go on with an interrupted run (or its folds), exactly.", show_default=False),
     ] = None,
     root: Root = None,
+    skip_unreadable: SkipUnreadable = False,
+    curation: Curation = None,
     device: Device = "auto",
     workers: Annotated[
         int | None,
@@ -63,6 +65,7 @@ def command(
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
     of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights, "--seed": seed, "--folds": folds}
+    of_begin |= {"--skip-unreadable": skip_unreadable or None, "--curation": curation}
     if resume is not None and (given := [option for option, value in of_begin.items() if value not in (None, [])]):
         raise typer.BadParameter("a run is resumed as it was begun: leave it out", param_hint=given[0])
     if resume is None and accept_differences:
@@ -79,6 +82,7 @@ def command(
             assert recipe is not None
             changes = [*(set_ or ()), *([f"model.weights={weights!r}"] if weights else [])]
             common |= {"data": data, "out": out, "seed": seed or 0, "changes": changes, "device": device}
+            common |= {"skip_unreadable": skip_unreadable, "curation": curation}
             if folds is None:
                 done = road.train(recipe, **common)
             else:

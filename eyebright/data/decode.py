@@ -209,23 +209,24 @@ def to_channels(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _unreadable(name: str, reason: str) -> PictureError:
-    name = _printable(name)
+    name = printable(name)
     return PictureError(
         f"cannot read the picture {name}: {reason}",
         expected=f"a whole picture in one of the formats {', '.join(FORMATS)}",
-        remedy="repair the file, or take it out of the folder",
+        remedy="repair the file, or take it out of the folder; train, evaluate and data leave it out with "
+        "--skip-unreadable",
     )
 
 
 def _strange(name: str, stranger: Stranger) -> PictureError:
-    name = _printable(name)
+    name = printable(name)
     return PictureError(
         f"cannot read the picture {name}: it {stranger.reason}",
         expected=f"a whole picture in one of the formats {', '.join(FORMATS)}",
-        remedy=f"{stranger.remedy}",
+        remedy=f"{stranger.remedy}; train, evaluate and data leave it out with --skip-unreadable",
     )
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name may hold line breaks, commands to a terminal and bytes that are no text: these are shown escaped."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)

@@ -70,6 +70,19 @@ def file_digests(
         PictureError: the first file in order that cannot be read or decoded.
     """
     found: list[Digests] = []
+    with closing(try_digests(paths, on_read=on_read, workers=workers)) as each:
+        for digests in each:
+            if isinstance(digests, PictureError):
+                raise digests
+            found.append(digests)
+    encoded, pixels = (b"".join(column) for column in zip(*found, strict=True)) if found else (b"", b"")
+    return _as_rows(encoded), _as_rows(pixels)
+
+
+def try_digests(
+    paths: Sequence[Path], *, on_read: Callable[[], object] | None = None, workers: int = 2
+) -> Generator[Digests | PictureError, None, None]:
+    """As `file_digests`, one file after the other; in place of its digests the error, where a file cannot be read."""
     folders: dict[str, str] = {}
     with closing(_Memory(cache_folder() / "digests.sqlite")) as memory:
         for start in range(0, len(paths), AT_ONCE):
@@ -78,11 +91,10 @@ def file_digests(
             missing = [file for file in files if file.place not in known]
             with closing(_read_all(missing, workers, memory)) as read:
                 for file in files:
-                    found.append(known[file.place] if file.place in known else next(read))
+                    digests = known[file.place] if file.place in known else next(read)
                     if on_read is not None:
                         on_read()
-    encoded, pixels = (b"".join(column) for column in zip(*found, strict=True)) if found else (b"", b"")
-    return _as_rows(encoded), _as_rows(pixels)
+                    yield digests
 
 
 def _as_rows(digests: bytes) -> NDArray[np.uint8]:
@@ -105,13 +117,24 @@ def _look_at(path: Path, folders: dict[str, str]) -> _File:
     return _File(path, place, (details.st_size, details.st_mtime_ns))
 
 
-def _read_all(files: Sequence[_File], workers: int, memory: _Memory) -> Generator[Digests, None, None]:
+def _read_all(files: Sequence[_File], workers: int, memory: _Memory) -> Generator[Digests | PictureError, None, None]:
     """Reads files in order, a few ahead, and has the memory keep what it may."""
-    with closing(ahead(_read, files, workers)) as read:
-        for file, (digests, stamp) in zip(files, read, strict=True):
+    with closing(ahead(_try_read, files, workers)) as read:
+        for file, found in zip(files, read, strict=True):
+            if isinstance(found, PictureError):
+                yield found
+                continue
+            digests, stamp = found
             if stamp is not None:
                 memory.keep(file, stamp, digests)
             yield digests
+
+
+def _try_read(file: _File) -> tuple[Digests, Stamp | None] | PictureError:
+    try:
+        return _read(file)
+    except PictureError as error:
+        return error
 
 
 def _read(file: _File) -> tuple[Digests, Stamp | None]:

@@ -36,6 +36,21 @@ def members(labels: Labels, label: int) -> Labels:
     return np.flatnonzero(has_label(labels, label))
 
 
+def check_none_lost(before: Labels, after: Labels, classes: tuple[str, ...], part: str, cause: str) -> None:
+    """Checks that every class that had pictures in a part still has some.
+
+    Raises:
+        DataError: one has lost them all; `cause` says by what.
+    """
+    counts = class_counts(before, len(classes)), class_counts(after, len(classes))
+    if lost := [name for name, was, now in zip(classes, *counts, strict=True) if was and not now]:
+        raise DataError(
+            f"no picture of {', '.join(lost[:20])}{' …' if len(lost) > 20 else ''} is left in the {part} part: {cause}",
+            expected="at least one picture of each class that the part had",
+            remedy="add pictures of it, or take the class out of the data",
+        )
+
+
 def check_labels(labels: Labels, classes: tuple[str, ...], count: int) -> None:
     """Checks that labels are as many as pictures, and of these classes.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from eyebright.data.amend import amend
 from eyebright.data.archives import is_archive, unpack
 from eyebright.data.decode import SUFFIXES
 from eyebright.data.downloads import data_root
@@ -37,6 +39,9 @@ def load_data(
     fold: int | None = None,
     group_by: str | None = None,
     seed: int = 0,
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
+    on_read: Callable[[], object] | None = None,
 ) -> Splits:
     """The three parts of a source of pictures.
 
@@ -55,18 +60,24 @@ def load_data(
         group_by: a regular expression whose first bracket, in the name of a picture, tells its group: pictures of one
             group stay in one part. A CSV may tell it in a column ``group`` instead.
         seed: of these cuts.
+        skip_unreadable: whether pictures that cannot be read are left out; a DataWarning says which.
+        curation: a file of decisions about pictures, see `data.decisions`; applied before anything is cut.
+        on_read: called for each picture that `skip_unreadable` reads, for a progress bar.
 
     Raises:
-        DataError: the source is missing or empty, has one class only, or its parts do not agree.
+        DataError: the source is missing or empty, has one class only, its parts do not agree, or the decisions are not
+            about them.
         DownloadError: a published set or one of the Hub could not be fetched.
 
     >>> load_data("digits").test.labels.shape
     (360,)
     """
-    parts = load_parts(source, root=root)
+    parts, notes = amend(
+        load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation, on_read=on_read
+    )
     if group_by is not None:
         parts = group_by_name(parts, group_by)
-    return make_splits(
+    splits = make_splits(
         parts,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
@@ -75,6 +86,7 @@ def load_data(
         seed=seed,
         source=str(source),
     )
+    return replace(splits, notes=notes)
 
 
 def load_parts(source: str | Path, *, root: str | Path | None = None) -> dict[str, Pictures]:

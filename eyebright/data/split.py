@@ -42,12 +42,14 @@ class Splits:
         val: what choices are made on; None where none was cut: then nothing is chosen.
         test: what the final figure is measured on, once.
         source: where they came from, as the user named it.
+        notes: what a report should say of them: which pictures were left out, say.
     """
 
     train: Pictures
     val: Pictures | None
     test: Pictures
     source: str = "arrays"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, part in self.parts().items():

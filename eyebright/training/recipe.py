@@ -57,6 +57,8 @@ class DataSection(_Section):
         group_by: a regular expression whose first bracket, in a picture's path below the data's folder, tells what the
             picture is of: ``'patient(\d+)_'``. Pictures of one group stay in one part.
         split_seed: of these cuts; the run's own seed does not move pictures from part to part.
+        skip_unreadable: whether pictures that cannot be read are left out; otherwise a run with one does not start.
+        curation: a file of decisions about pictures (see `data.decisions`), applied before anything is cut.
     """
 
     source: str = ""
@@ -66,6 +68,8 @@ class DataSection(_Section):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     group_by: str | None = None
     split_seed: int = 0
+    skip_unreadable: bool = False
+    curation: str | None = None
 
     @model_validator(mode="after")
     def _folds_fit(self) -> DataSection:

@@ -185,7 +185,16 @@ def test_a_finished_run_says_so_and_exits_0(eyebright, run):
 
 
 @pytest.mark.parametrize(
-    "option", [("--weights", "imagenet"), ("--data", "x"), ("--set", "a.b=1"), ("--out", "x"), ("--seed", "0")]
+    "option",
+    [
+        ("--weights", "imagenet"),
+        ("--data", "x"),
+        ("--set", "a.b=1"),
+        ("--out", "x"),
+        ("--seed", "0"),
+        ("--skip-unreadable",),
+        ("--curation", "x.csv"),
+    ],  # fmt: skip
 )
 def test_a_run_is_resumed_as_it_was_begun(eyebright, run, option):
     done = eyebright("train", "--resume", run, *option)
@@ -228,6 +237,36 @@ def test_data_says_what_is_wrong_and_goes_on(eyebright, folder):
     assert "cannot be read: cats/3.jpg (" in done.stdout
     assert "1 picture stands under more than one class: " in done.stdout
     assert "always the most frequent class" in done.stdout
+
+
+def test_unreadable_pictures_are_left_out_and_decisions_applied(eyebright, folder, tmp_path):
+    truncate(folder / "cats" / "3.jpg")
+    (tmp_path / "decisions.csv").write_text("path,decision,label\ndogs/1.jpg,drop,\ndogs/2.jpg,relabel,cats\n")
+    done = eyebright(*(part.format(data=folder, out=tmp_path / "run") for part in TRAIN))
+    assert_clear_error(done, "--skip-unreadable")
+    options = ("--skip-unreadable", "--curation", tmp_path / "decisions.csv")
+    seen = json.loads(plainly(eyebright, "data", folder, *options, "--json"))
+    assert {name: sum(part[name] for part in seen["counts"].values()) for name in ("cats", "dogs")} == {
+        "cats": 12,
+        "dogs": 10,
+    }
+    assert seen["unreadable"] == []
+    train = [part.format(data=folder, out=tmp_path / "run") for part in TRAIN]
+    plainly(eyebright, *train, "--set", "training.epochs=1", *options)
+    test = sum(seen["counts"]["test"].values())
+    assert json.loads(plainly(eyebright, "evaluate", tmp_path / "run", "--json"))["count"] == test
+    whole = ("evaluate", tmp_path / "run", "--data", f"{folder}/", "--json")
+    assert json.loads(plainly(eyebright, *whole, *options))["count"] == 22
+
+
+def plainly(eyebright, *arguments):
+    """What is printed where all goes well and the unreadable picture is warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = eyebright(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 23 pictures are left out because they cannot be read: cats/3.jpg (" in done.stderr
+    return done.stdout
 
 
 def test_data_shows_how_far_it_is_on_a_terminal_alone(eyebright, folder, monkeypatch):
