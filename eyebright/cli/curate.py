@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Json, Root, make_console, print_json
+from eyebright.cli.options import Curation as Curated
+from eyebright.cli.options import Json, Root, SkipUnreadable, make_console, print_json
 
 if TYPE_CHECKING:
     from eyebright.curation.curate import Curation
@@ -35,6 +36,8 @@ def command(
     folds: Annotated[int, typer.Option(min=2, help="Parts, each of which is predicted by the others.")] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and features.")] = 0,
     root: Root = None,
+    skip_unreadable: SkipUnreadable = False,
+    curation: Curated = None,
     json: Json = False,
 ) -> None:
     """Find what is wrong with data: labels, duplicates, leaks, odd pictures, drift; the data are never touched."""
@@ -45,18 +48,22 @@ def command(
     from eyebright.curation.drift import find_drift
     from eyebright.curation.drift_figure import draw_drift
     from eyebright.curation.page import write_curation
+    from eyebright.data.amend import amend
+    from eyebright.data.decisions import read_decisions
     from eyebright.data.images import join_all
-    from eyebright.data.sources import load_parts
+    from eyebright.data.sources import load_parts, load_pictures
     from eyebright.inspection.style import save_figure
     from eyebright.training.progress import Display
     from eyebright.training.run import Run
 
     folder = out or Path("curation") / re.sub(r"[^\w.-]+", "-", Path(source).name)
-    parts = load_parts(source, root=root)
-    new = None if against is None else join_all(load_parts(against, root=root))
+    parts, notes = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
+    new = None if against is None else load_pictures(against, root=root)
     predict = None if run is None else by_recipe(Run.open(run).recipe, seed=seed, plan=Run.open(run).plan)
     with Display(Console(stderr=True)) as screen:
-        found = curate(parts, source=source, folds=folds, seed=seed, predict=predict, begin=screen.begin)
+        found = curate(parts, source=source, folds=folds, seed=seed, predict=predict, begin=screen.begin, notes=notes)
+        if curation is not None:
+            found = found.without(read_decisions(curation))
         write_curation(found, folder)
         drift = None
         if new is not None:

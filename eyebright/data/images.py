@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -157,6 +158,11 @@ def join(first: Pictures, second: Pictures) -> Pictures:
         expected="the same classes, and pictures of one size in memory, or pictures on disk",
         remedy="bring them into one form first",
     )
+
+
+def join_all(parts: Mapping[str, Pictures]) -> Pictures:
+    """The pictures of all parts, one after the other; see `join`."""
+    return reduce(join, parts.values())
 
 
 def names_below(parts: Mapping[str, Pictures]) -> dict[str, tuple[str, ...]]:

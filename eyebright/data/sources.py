@@ -17,7 +17,7 @@ from eyebright.data.downloads import data_root
 from eyebright.data.groups import group_by_name
 from eyebright.data.hub import PREFIX as HUB
 from eyebright.data.hub import is_hub_id, load_hub
-from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.images import ImageFiles, Pictures, join_all
 from eyebright.data.parquet import load_parquet, load_parquet_files
 from eyebright.data.published import PUBLISHED
 from eyebright.data.shards import PART_NAMES, expand_pattern, group_shards, is_pattern
@@ -132,6 +132,21 @@ def _may_be_of_the_hub(path: Path, source: str) -> bool:
     """Whether what is no path may be an id. A missing file or folder of a folder that is there is a slip of the pen."""
     is_file = is_archive(path) or path.suffix.lower() in {*TABLES, *SUFFIXES}
     return is_hub_id(source) and not is_file and not path.parent.exists()
+
+
+def load_pictures(source: str | Path, *, root: str | Path | None = None) -> Pictures:
+    """All pictures of a source, one after the other; pictures that lie in no class folders are of the class ``""``.
+
+    Raises:
+        DataError: there are none, or the parts cannot be joined.
+    """
+    try:
+        return join_all(load_parts(source, root=root))
+    except DataError:
+        if not _expand(source).exists():
+            raise
+    paths = tuple(gather_pictures([source]))
+    return ImageFiles(paths, np.zeros(len(paths), dtype=np.int64), ("",))
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -48,6 +49,11 @@ class Display:
     def count(self, description: str, total: int | None = None) -> None:
         """Begins a bar that `tick` or `reach` moves: for reading pictures, say. Without a total it only shows life."""
         self._replace(self._bar.add_task(description, total=total, details=""))
+
+    def begin(self, description: str, total: int) -> Callable[[], object]:
+        """Begins a bar; what comes back moves it on by one."""
+        self.count(description, total or None)
+        return self.tick
 
     def tick(self) -> None:
         """One more."""
