@@ -139,7 +139,7 @@ def find_differences(first: Matrix, second: Matrix, by_statistic: Matrix) -> tup
 def compare_labels(
     sets: tuple[Pictures, Pictures], chosen: Sequence[NDArray[np.int64]], deals: Deals
 ) -> LabelShift | None:
-    """How the shares of the classes differ; None where there is one class only.
+    """How the shares of the classes differ; None where there is one class only, or none that both sets have.
 
     Args:
         sets: the first and the second.
@@ -147,7 +147,7 @@ def compare_labels(
         deals: of those pictures, `[N, P + 1]`.
     """
     classes = tuple(dict.fromkeys((*sets[0].classes, *sets[1].classes)))
-    if len(classes) < 2:
+    if len(classes) < 2 or not set(sets[0].classes) & set(sets[1].classes):
         return None
     place = {name: i for i, name in enumerate(classes)}
     labels = [np.array([place[name] for name in one.classes])[one.labels] for one in sets]

@@ -141,12 +141,13 @@ class Loader:
         """Resized pictures: one tensor uint8 `[N, H, W, C]`, or a list where sizes differ."""
         if isinstance(self.pictures, Images):
             return self.prepare.resize_batch(torch.from_numpy(self.pictures.pixels[indices]))
-        pictures = [self._read_one(index) for index in indices.tolist()]
-        alike = all(picture.shape == pictures[0].shape for picture in pictures)
-        return torch.stack(pictures) if alike else pictures
-
-    def _read_one(self, index: int) -> Tensor:
-        return torch.from_numpy(self.prepare.resize_picture(self.pictures.read(index, self.prepare.at_least)))
+        pictures = [self.pictures.read(index, self.prepare.at_least) for index in indices.tolist()]
+        sizes = {picture.shape for picture in pictures}
+        if len(sizes) == 1 and self.prepare.resized_size(*pictures[0].shape[:2]) == pictures[0].shape[:2]:
+            return self.prepare.convert_channels(torch.from_numpy(np.stack(pictures)))
+        resized = [torch.from_numpy(self.prepare.resize_picture(picture)) for picture in pictures]
+        alike = all(picture.shape == resized[0].shape for picture in resized)
+        return torch.stack(resized) if alike else resized
 
     def _join(self, pictures: list[Tensor]) -> Tensor:
         if self.prepare.crop is None:

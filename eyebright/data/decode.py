@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from eyebright.data.oddities import (
     find_frame,
     find_obstacle,
+    find_scans,
     is_white_0,
     may_be_slow,
     orientation,
@@ -135,9 +136,10 @@ def _decode_plain_jpeg(data: bytes, at_least: tuple[int, int] | None) -> NDArray
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         if colors not in ("Gray", "YCbCr") or width * height > MAX_PIXELS:
             return None
-        if may_be_slow(data, width * height):
+        scans, progressive = find_scans(data)
+        if progressive and may_be_slow(data, width * height):
             return None
-        turn = _read_orientation(data) if any(start in data for start in NOTES) else 1
+        turn = _read_orientation(data) if any(data.find(start, 0, scans) > 0 for start in NOTES) else 1
         smallest: dict[str, int] = {}
         if at_least is not None:
             wanted = at_least[::-1] if turn >= 5 else at_least

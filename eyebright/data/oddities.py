@@ -21,6 +21,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)  # frames of a JPEG whose scans may add as little as a byte each
 PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339  # tags of TIFF
 SEGMENT = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # not the restart marks, nor an escaped 255
 
@@ -58,6 +59,18 @@ def _find_samples(picture: Image.Image) -> str | None:
     if not formats <= {1, 4}:  # whole numbers from 0; undefined
         return "its numbers have a sign, and nothing says which of them is white"
     return None
+
+
+def find_scans(data: bytes) -> tuple[int, bool]:
+    """Where the first scan of a JPEG begins, all notes standing before it, and whether more scans may refine it."""
+    place, progressive = 2, False
+    while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
+        marker = data[place + 1]
+        if marker == 0xDA:
+            return place, progressive
+        progressive |= marker in PROGRESSIVE
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return len(data), True
 
 
 def may_be_slow(data: bytes, pixels: int) -> bool:

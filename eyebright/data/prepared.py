@@ -1,6 +1,6 @@
 """Prepared pictures on disk: decoded and resized once, then read at the speed of memory.
 
-A cache is a folder for each way of preparing, in it a folder for each set of pictures, in it files of some 64 MiB of
+A cache is a folder for each way of preparing, in it a folder for each set of pictures, in it files of some 16 MiB of
 pixels, which are written whole, never changed, and mapped into memory. A picture is found by the digest of its encoded
 bytes, in whichever set it was first prepared: other splits of the same pictures cost nothing.
 """
@@ -35,7 +35,7 @@ from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
 KIND = "eyebright.prepared pictures"
-SHARD_BYTES = 64 * 2**20  # pixels in a file
+SHARD_BYTES = 16 * 2**20  # pixels in a file
 AT_ONCE = 16  # pictures that a thread decodes before it hands them over
 UNUSED_DAYS = 30  # after which a set of prepared pictures is removed
 
