@@ -19,7 +19,7 @@ LISTED = 10  # suspects of a kind on the terminal
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="SOURCE: a name, a folder of class folders, an archive, a list.")],
+    source: Annotated[str, typer.Argument(help="SOURCE: a name, folder, archive, list, or Hub id.")],
     run: Annotated[
         Path | None,
         typer.Option(

@@ -11,7 +11,7 @@ from eyebright.cli.options import Curation, Json, Root, SkipUnreadable, count_up
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="SOURCE: a name, a folder of class folders, or an archive.")],
+    source: Annotated[str, typer.Argument(help="SOURCE: a name, folder, archive, list, or Hub id.")],
     figure: Annotated[
         Path | None,
         typer.Option(

@@ -19,7 +19,7 @@ def command(
         str | None, typer.Argument(help="A recipe's name (see `eyebright recipes`) or TOML file.", show_default=False)
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="SOURCE: a name, a folder of class folders, or an archive.", show_default=False)
+        str | None, typer.Option(help="SOURCE: a name, folder, archive, list, or Hub id.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's folder (default: runs/<recipe>).", show_default=False)
