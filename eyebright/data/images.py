@@ -167,14 +167,14 @@ def join_all(parts: Mapping[str, Pictures]) -> Pictures:
 
 def names_below(parts: Mapping[str, Pictures]) -> dict[str, tuple[str, ...]]:
     """What a person would call each picture: of files the path below the folder that all parts are in, or a number."""
-    paths = [path for part in parts.values() if isinstance(part, ImageFiles) for path in part.paths]
-    folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    folders = {path.absolute().parent for part in parts.values() if isinstance(part, ImageFiles) for path in part.paths}
+    folder = Path(os.path.commonpath(folders)) if folders else Path()
     return {name: _names(part, folder) for name, part in parts.items()}
 
 
 def _names(pictures: Pictures, folder: Path) -> tuple[str, ...]:
     if isinstance(pictures, ImageFiles):
-        return tuple(path.relative_to(folder).as_posix() for path in pictures.paths)
+        return tuple(path.absolute().relative_to(folder).as_posix() for path in pictures.paths)
     return tuple(pictures.name(index) for index in range(len(pictures)))
 
 

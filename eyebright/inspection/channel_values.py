@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eyebright.data.ahead import ahead
 from eyebright.data.images import Pictures
 from eyebright.data.labels import class_counts, has_label
 from eyebright.data.prepare import Prepare
-from eyebright.inspection.picture_facts import Facts, map_in_order
+from eyebright.inspection.picture_facts import Facts
 from eyebright.inspection.pictures import sample
 from eyebright.random import generator
 
@@ -90,7 +91,7 @@ def measure_channels(
 
     sums = {label: np.zeros((height, width, channels)) for label in choose_classes(len(pictures.classes), seed)}
     counts = np.zeros((len(chosen), channels, 256), dtype=np.int32)
-    read = map_in_order(lambda index: prepare.resize_picture(pictures.read(index, prepare.at_least)), chosen.tolist())
+    read = ahead(lambda index: prepare.resize_picture(pictures.read(index, prepare.at_least)), chosen.tolist(), 2)
     for row, (index, pixels) in enumerate(zip(chosen.tolist(), read, strict=True)):
         for channel in range(channels):
             counts[row, channel] = np.bincount(pixels[..., channel].ravel(), minlength=256)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eyebright.data.ahead import ahead
 from eyebright.data.decode import decode, read_header
 from eyebright.data.digests import pixel_digest
 from eyebright.data.images import ImageFiles, Labels, Pictures, Pixels
@@ -23,7 +22,6 @@ from eyebright.errors import PictureError
 CONSTANT_WITHIN = 3  # levels of 255 that a JPEG may add to a picture of one colour
 IN_MEMORY = "array"  # the format of pictures that are no files
 
-T = TypeVar("T")
 Whole = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
@@ -96,10 +94,11 @@ def read_facts(
         workers: threads that read and decode.
     """
     rows = []
-    for row in map_in_order(partial(_read, pictures), range(len(pictures)), workers):
-        rows.append(row)
-        if on_read is not None:
-            on_read()
+    with closing(ahead(partial(_read, pictures), range(len(pictures)), workers)) as read:
+        for row in read:
+            rows.append(row)
+            if on_read is not None:
+                on_read()
 
     def column(name: str) -> list[Any]:
         return [getattr(row, name) for row in rows]
@@ -120,22 +119,6 @@ def read_facts(
         digests=tuple(column("digest")),
         reasons={index: row.reason for index, row in enumerate(rows) if row.reason},
     )
-
-
-def map_in_order(work: Callable[[int], T], indices: Iterable[int], workers: int = 2) -> Iterator[T]:
-    """``map(work, indices)`` in threads, a few indices ahead."""
-    upcoming = iter(indices)
-    with ThreadPoolExecutor(workers, thread_name_prefix="eyebright-look") as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            waiting.extend(pool.submit(work, index) for index in islice(upcoming, 4 * workers))
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(work, index) for index in islice(upcoming, 1))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def common_folder(parts: Iterable[Pictures]) -> Path | None:

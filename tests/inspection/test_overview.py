@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 from fractions import Fraction
 
 import numpy as np
@@ -18,7 +17,7 @@ from eyebright.errors import PictureError
 from eyebright.inspection.channel_values import SIDE, choose_classes, measure_channels
 from eyebright.inspection.overview import count_readings, look_at
 from eyebright.inspection.overview_text import render
-from eyebright.inspection.picture_facts import common_folder, map_in_order, read_facts
+from eyebright.inspection.picture_facts import common_folder, read_facts
 
 
 def in_memory(pixels, classes=("a", "b")):
@@ -67,19 +66,6 @@ def test_names_are_shortened_only_where_there_is_a_common_folder(tmp_path, monke
     assert common_folder([relative, absolute]) is None
     assert common_folder([in_memory(np.zeros((2, 4, 4, 1), np.uint8))]) is None
     assert read_facts(absolute).names == tuple(map(str, absolute.paths))
-
-
-def test_threads_keep_the_order_stay_few_and_end():
-    seen, before = [], threading.active_count()
-    for number in map_in_order(lambda index: seen.append(index) or index**2, range(100), workers=3):
-        assert len(seen) <= len(range(number)) + 14 if number > 1 else True
-        if number == 49**2:
-            break
-    assert len(seen) < 70
-    assert threading.active_count() == before
-    assert list(map_in_order(lambda index: index, [5, 3, 4])) == [5, 3, 4]
-    with pytest.raises(ZeroDivisionError):
-        list(map_in_order(lambda index: 1 // index, [2, 1, 0, 1]))
 
 
 # values of channels
