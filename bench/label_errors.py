@@ -28,9 +28,10 @@ from sklearn.model_selection import cross_val_predict
 
 from eyebright.curation.label_errors import find_label_errors
 from eyebright.curation.out_of_fold import predict_out_of_fold
-from eyebright.curation.patches import PREPARE, patch_features
+from eyebright.curation.patches import patch_features
 from eyebright.data.cuts import make_folds
 from eyebright.data.images import Images, Pictures, join_all
+from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_parts
 from eyebright.device import describe_machine
 from eyebright.evaluation.evaluate import wilson_interval
@@ -49,7 +50,8 @@ def plant(labels: NDArray[np.int64], classes: int, seed: int) -> tuple[NDArray[n
 
 def raw_pixels(pictures: Pictures) -> NDArray[np.float32]:
     """float32 `[N, 32 · 32 · 3]`, 0…1."""
-    rows = [PREPARE.resize_picture(pictures.read(index)).ravel() for index in range(len(pictures))]
+    prepare = Prepare(resize=(SIDE, SIDE))
+    rows = [prepare.resize_picture(pictures.read(index)).ravel() for index in range(len(pictures))]
     return np.stack(rows).astype(np.float32) / 255
 
 

@@ -1,8 +1,8 @@
 """Pictures as numbers without any trained network: how well small patches of them fit patches drawn at random.
 
 Patches are made equally bright and strong and freed of their correlations; some of them, drawn at random, become the
-filters. Each filter's answers, positive and negative ones apart, are averaged over the four quarters of a picture. A
-linear classifier on these numbers comes close to a small network that was trained, in a fraction of its time, and it
+filters. Each filter's answers, positive and negative ones apart, are averaged over the four quarters of a picture, and
+over the picture and its mirror image. A linear classifier on these numbers comes close to a small network that was trained, in a fraction of its time, and it
 cannot have learnt a wrong label.
 
 Source:
@@ -26,10 +26,10 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.random import generator
 
-SIDE = 32  # pixels to which pictures are made
+SIDE = 48  # pixels to which pictures are made
 PATCH = 6  # pixels: side of a patch
 STRIDE = 2  # pixels between patches of one picture
-FILTERS = 400
+FILTERS = 800
 THRESHOLD = 0.25  # below which a filter's answer counts as none
 SAMPLE = 20_000  # patches that whitening and filters are learnt from
 CONTRAST = 10.0  # added to the variance of a patch, of values 0…255: an even patch is not blown up
@@ -80,7 +80,11 @@ def patch_features(
         for _ in range(len(some) if on_read is not None else 0):
             on_read()  # type: ignore[misc]
     chosen = learn_filters(small, filters, generator(seed, "patches"))
-    return torch.cat([answer(batch, chosen) for batch in torch.split(small, BATCH)]).numpy()
+    answers = torch.empty(count, 8 * filters)
+    for start in range(0, count, BATCH):
+        batch = small[start : start + BATCH]
+        answers[start : start + BATCH] = (answer(batch, chosen) + answer(batch.flip(2), chosen)) / 2
+    return answers.numpy()
 
 
 def learn_filters(pixels: Tensor, filters: int, random: Generator) -> Filters:
@@ -99,7 +103,7 @@ def learn_filters(pixels: Tensor, filters: int, random: Generator) -> Filters:
 
 
 def answer(pixels: Tensor, filters: Filters) -> Tensor:
-    """The filters' answers, uint8 `[N, 32, 32, 3]` → float32 `[N, 8 · filters]`."""
+    """The filters' answers, uint8 `[N, 48, 48, 3]` → float32 `[N, 8 · filters]`."""
     windows = pixels.float().unfold(1, PATCH, STRIDE).unfold(2, PATCH, STRIDE)  # [N, rows, columns, 3, 6, 6]
     patches = windows.flatten(3).flatten(1, 2)  # [N, places, D]
     answers = (_even_out(patches) - filters.mean) @ filters.weight  # [N, places, filters]
