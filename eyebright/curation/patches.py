@@ -2,8 +2,8 @@
 
 Patches are made equally bright and strong and freed of their correlations; some of them, drawn at random, become the
 filters. Each filter's answers, positive and negative ones apart, are averaged over the four quarters of a picture, and
-over the picture and its mirror image. A linear classifier on these numbers comes close to a small network that was trained, in a fraction of its time, and it
-cannot have learnt a wrong label.
+over the picture and its mirror image. A linear classifier on these numbers comes close to a small network that was
+trained, in a fraction of its time, and the numbers cannot have learnt a wrong label.
 
 Source:
     Coates, Ng, Lee: An Analysis of Single-Layer Networks in Unsupervised Feature Learning, AISTATS 2011; Coates, Ng:
