@@ -35,12 +35,11 @@ MOMENTS = (
 def prove_caches(folder: Path, count: int, processes: int) -> Iterator[dict[str, Any]]:
     """Makes so many caches, each by two processes at once, of which one is killed; yields what came of each.
 
-    Half of the kills fall on a chosen moment of writing a file, half on any time.
+    Half of the kills fall on a chosen moment of writing a file, half on any time between two files.
     """
     photographs = runs.make_photographs(folder / "photographs")
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        seconds = pool.apply(_time_alone, [folder / "alone", photographs])
-        yield from pool.imap_unordered(_kill, [(folder, photographs, seed, seconds) for seed in range(count)])
+        yield from pool.imap_unordered(_kill, [(folder, photographs, seed) for seed in range(count)])
 
 
 def _build(cache: Path, photographs: Path) -> None:
@@ -65,14 +64,22 @@ def _pictures(photographs: Path) -> ImageFiles:
     return pictures
 
 
-def _time_alone(cache: Path, photographs: Path) -> float:
-    started = time.perf_counter()
-    runs.wait(runs.start(partial(_build, cache, photographs), cache.with_suffix(".log")))
-    return time.perf_counter() - started
+def _kill_after(child: int, cache: Path, files: int, chance: random.Random) -> None:
+    """Kills a process a moment after so many files of a cache are there, if it has not ended before."""
+    while _is_running(child):
+        if sum(1 for _ in cache.rglob("*.safetensors")) >= files:
+            time.sleep(chance.uniform(0, 0.005))
+            os.kill(child, signal.SIGKILL)
+            return
+        time.sleep(0.0005)
 
 
-def _kill(job: tuple[Path, Path, int, float]) -> dict[str, Any]:
-    folder, photographs, seed, seconds = job
+def _is_running(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _kill(job: tuple[Path, Path, int]) -> dict[str, Any]:
+    folder, photographs, seed = job
     chance = random.Random(seed)
     cache = folder / f"cache-{seed}"
     moment = MOMENTS[seed // 2 % len(MOMENTS)] if seed % 2 else None
@@ -81,11 +88,11 @@ def _kill(job: tuple[Path, Path, int, float]) -> dict[str, Any]:
         killed = runs.start(partial(_build_until, cache, photographs, moment, chance.randrange(6)), one)
     else:
         killed = runs.start(partial(_build, cache, photographs), one)
-    time.sleep(0.5 * seconds)  # so that it is the one to write, and the other the one to wait
+    while not (cache / "prepared").exists() and _is_running(killed):  # so that it is the one to write
+        time.sleep(0.0005)
     left = runs.start(partial(_build, cache, photographs), other)
     if moment is None:
-        time.sleep(chance.uniform(0, 0.5 * seconds))
-        os.kill(killed, signal.SIGKILL)
+        _kill_after(killed, cache, chance.randrange(8), chance)
     first, second = runs.wait(killed), runs.wait(left)
     wrong, unfinished = _check(cache, photographs)
     if second == 0 and not wrong and not unfinished:
