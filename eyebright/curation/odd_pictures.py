@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from eyebright.curation.appearance import STATISTICS
-from eyebright.curation.out_of_fold import standardise
+from eyebright.curation.out_of_fold import shorten, standardise
 
 FARTHEST = 5.0  # robust standard deviations from the median, from which on a picture is called odd
+SMALL = 0.01  # differences between distances, as a share of the mean distance, that mean nothing
 DIRECTIONS = 64  # principal ones, in which distances are measured
 NEIGHBOURS = 10
 BLOCK = 1024  # pictures whose distances to all others are computed at a time
@@ -70,7 +71,8 @@ def find_outliers(features: NDArray[np.float32]) -> list[Oddity]:
     Source:
         Ramaswamy, Rastogi, Shim: Efficient Algorithms for Mining Outliers from Large Data Sets, 2000.
     """
-    deviations = robust_deviations(neighbour_distances(features), 0)
+    distances = neighbour_distances(features)
+    deviations = robust_deviations(distances, SMALL * float(distances.mean()))
     far = np.flatnonzero(deviations > FARTHEST)
     return [
         Oddity(index, "unlike all others", float(deviations[index]))
@@ -80,7 +82,7 @@ def find_outliers(features: NDArray[np.float32]) -> list[Oddity]:
 
 def neighbour_distances(features: NDArray[np.float32]) -> Values:
     """The mean distance of each picture to its ten nearest others, `[N]`; 0 where there are no others."""
-    x = standardise(features)
+    x = shorten(standardise(features))
     neighbours = min(NEIGHBOURS, len(x) - 1)
     if neighbours < 1:
         return np.zeros(len(x))
