@@ -123,11 +123,7 @@ def curate(
     notes, errors, accuracy = list(notes), None, None
     usable = _usable_folds(pictures, folds)
     if usable is None:
-        notes.append(
-            "Labels were not judged: a picture can have several."
-            if is_multi_label(pictures.labels)
-            else "Labels were not judged: a class has a single picture."
-        )
+        notes.append(f"Labels were not judged: {_why_not_judged(pictures)}.")
     else:
         divided = make_folds(pictures, usable, seed)
         if predict is None:
@@ -221,6 +217,15 @@ def _usable_folds(pictures: Pictures, folds: int) -> int | None:
     counts = class_counts(pictures.labels, len(pictures.classes))
     smallest = int(counts[counts > 0].min())
     return min(folds, smallest) if smallest > 1 and (counts > 0).all() else None
+
+
+def _why_not_judged(pictures: Pictures) -> str:
+    if is_multi_label(pictures.labels):
+        return "a picture can have several"
+    counts = class_counts(pictures.labels, len(pictures.classes))
+    if (counts > 0).all():
+        return "a class has a single picture"
+    return f"there are no pictures of {pictures.classes[int(counts.argmin())]}"
 
 
 def _imbalance(pictures: Pictures) -> list[str]:

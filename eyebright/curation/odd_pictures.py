@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,12 @@ LOOKED_AT = {  # statistic → what is odd: less of it, more of it
 }
 
 Values = NDArray[np.float64]
+
+# what ends at 0 or 255 is spread out there: else no picture, however black, would be far from others that vary much
+SPREAD_OUT: dict[str, Callable[[Values], Values]] = {
+    "brightness": lambda grey: np.log2((grey + 1) / (256 - grey)),
+    "contrast": lambda grey: np.log2(grey + 1),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,10 @@ def find_odd_looks(appearance: Values) -> list[Oddity]:
     found = []
     for column, statistic in enumerate(STATISTICS):
         less, more = LOOKED_AT.get(statistic.name, ("", ""))
-        deviations = robust_deviations(appearance[:, column], statistic.resolution)
+        spread_out = SPREAD_OUT.get(statistic.name, np.asarray)
+        values, median = appearance[:, column], float(np.median(appearance[:, column]))
+        step = float(spread_out(np.array(median + statistic.resolution)) - spread_out(np.array(median)))
+        deviations = robust_deviations(spread_out(values), step)
         for sign, what in ((-1, less), (1, more)):
             if what:
                 far = np.flatnonzero(sign * deviations > FARTHEST)

@@ -30,7 +30,9 @@ CHANGES = {
     "too bright": lambda picture: 235 + picture // 13,
     "hardly any contrast": lambda picture: (120 + picture // 30).astype(np.uint8),
     "blurred": lambda picture: gaussian_filter(picture, (3, 3, 0)),
-    "noisy": lambda picture: (picture + np.random.default_rng(1).normal(0, 60, picture.shape)).clip(0, 255).astype("u1"),
+    "noisy": lambda picture: (
+        (picture + np.random.default_rng(1).normal(0, 60, picture.shape)).clip(0, 255).astype("u1")
+    ),
     "small": lambda picture: picture[::4, ::4],
     "large": lambda picture: picture.repeat(3, 0).repeat(3, 1),
     "tall and narrow": lambda picture: picture[:, :16],
@@ -122,3 +124,14 @@ def test_every_statistic_that_is_looked_at_exists():
     from eyebright.curation.odd_pictures import LOOKED_AT
 
     assert LOOKED_AT.keys() <= {statistic.name for statistic in STATISTICS}
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "too dark"), (255, "too bright"), (128, "hardly any contrast")])
+def test_an_empty_picture_is_odd_among_pictures_that_vary_much(value, words, landscape):
+    random = np.random.default_rng(0)
+    pictures = [
+        ((landscape(48, 64, seed) - 128.0) * random.uniform(0.6, 2) + random.uniform(60, 190)).clip(0, 255).astype("u1")
+        for seed in range(30)
+    ]
+    found = find_odd_looks(looks([*pictures, np.full_like(pictures[0], value)]))
+    assert words in [oddity.what for oddity in found] and {oddity.index for oddity in found} == {30}
