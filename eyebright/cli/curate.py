@@ -56,7 +56,8 @@ def command(
     from eyebright.training.progress import Display
     from eyebright.training.run import Run
 
-    folder = out or Path("curation") / re.sub(r"[^\w.-]+", "-", Path(source).name)
+    name = Path(source).name if Path(source).name not in ("", "..") else Path(source).resolve().name
+    folder = out or Path("curation") / re.sub(r"[^\w.-]+", "-", name)
     parts, notes = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
     new = None if against is None else load_pictures(against, root=root)
     predict = None if run is None else by_recipe(Run.open(run).recipe, seed=seed, plan=Run.open(run).plan)
@@ -92,11 +93,13 @@ def _print(found: Curation, drift: Drift | None, folder: Path) -> None:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for one in listed[:LISTED]:
             table.add_row(f"{one.part}: {one.path}", one.label, one.reason)
-        console.print(table)
+        console.print(table, markup=False)
         if len(listed) > LISTED:
             console.print(f"  … and {len(listed) - LISTED:,} more", highlight=False)
     if not found.suspects:
         console.print("Nothing was found.")
     if drift is not None:
         console.print(f"\n{drift}", highlight=False, markup=False)
-    console.print(f"\nLook at them and decide: {folder / 'suspects.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\nLook at them and decide: {folder / 'suspects.html'}", highlight=False, markup=False, soft_wrap=True
+    )

@@ -19,7 +19,7 @@ from eyebright.curation.suspects import Kind, Suspect, rank
 from eyebright.data.cuts import make_folds
 from eyebright.data.decisions import Decision
 from eyebright.data.images import Pictures, join_all, names_below
-from eyebright.data.labels import class_counts, is_multi_label
+from eyebright.data.labels import class_counts, is_multi_label, label_text
 
 FOLDS = 5
 MOST_DOUBTED = 0.1  # share of all labels that are listed at most: beyond it nearly all are right
@@ -62,8 +62,10 @@ class Curation:
 
     def without(self, decisions: Iterable[Decision]) -> Curation:
         """The same without the suspects that a person has looked at and decided to keep."""
+        there = {(part, name) for part, names in names_below(self.parts).items() for name in names}
         kept = {(one.part, one.path) for one in decisions if one.decision == "keep"}
-        left = [one for one in self.suspects if not {(one.part, one.path), ("", one.path)} & kept]
+        anywhere = {path for part, path in kept if (part, path) not in there}  # parts may have been cut since
+        left = [one for one in self.suspects if (one.part, one.path) not in kept and one.path not in anywhere]
         return replace(self, suspects=tuple(left))
 
     def as_dict(self) -> dict[str, Any]:
@@ -121,11 +123,7 @@ def curate(
     notes, errors, accuracy = list(notes), None, None
     usable = _usable_folds(pictures, folds)
     if usable is None:
-        notes.append(
-            "Labels were not judged: a picture can have several."
-            if is_multi_label(pictures.labels)
-            else "Labels were not judged: a class has a single picture."
-        )
+        notes.append(f"Labels were not judged: {_why_not_judged(pictures)}.")
     else:
         divided = make_folds(pictures, usable, seed)
         if predict is None:
@@ -185,7 +183,7 @@ class _Finder:
         if errors is None:
             return
         suggested, quality = errors.suggested, errors.quality
-        for number in errors.suspects[: round(MOST_DOUBTED * len(errors.labels))].tolist():
+        for number in errors.suspects[: max(1, round(MOST_DOUBTED * len(errors.labels)))].tolist():
             given, other = errors.probabilities[number, errors.labels[number]], suggested[number]
             name = self.pictures.classes[other]
             reason = f"predicted as {name} ({errors.probabilities[number, other]:.0%}), as its label {given:.1%}"
@@ -209,10 +207,7 @@ class _Finder:
             yield self.make("two classes", number, float(ratio[number]), reason, suggestion)
 
     def _label(self, number: int) -> str:
-        label = self.pictures.labels[number]
-        if label.ndim:
-            return ", ".join(name for name, has in zip(self.pictures.classes, label, strict=True) if has)
-        return self.pictures.classes[int(label)]
+        return label_text(self.pictures.labels[number], self.pictures.classes)
 
 
 def _usable_folds(pictures: Pictures, folds: int) -> int | None:
@@ -222,6 +217,15 @@ def _usable_folds(pictures: Pictures, folds: int) -> int | None:
     counts = class_counts(pictures.labels, len(pictures.classes))
     smallest = int(counts[counts > 0].min())
     return min(folds, smallest) if smallest > 1 and (counts > 0).all() else None
+
+
+def _why_not_judged(pictures: Pictures) -> str:
+    if is_multi_label(pictures.labels):
+        return "a picture can have several"
+    counts = class_counts(pictures.labels, len(pictures.classes))
+    if (counts > 0).all():
+        return "a class has a single picture"
+    return f"there are no pictures of {pictures.classes[int(counts.argmin())]}"
 
 
 def _imbalance(pictures: Pictures) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eyebright.curation.appearance import SHARE, STATISTICS, Statistic
 from eyebright.curation.permutation import Deals, Matrix, p_value
 from eyebright.data.images import Pictures
+from eyebright.data.labels import is_multi_label
 
 LEVEL = 0.01  # of pairs of sets from one source, this share is called different
 
@@ -139,7 +140,8 @@ def find_differences(first: Matrix, second: Matrix, by_statistic: Matrix) -> tup
 def compare_labels(
     sets: tuple[Pictures, Pictures], chosen: Sequence[NDArray[np.int64]], deals: Deals
 ) -> LabelShift | None:
-    """How the shares of the classes differ; None where there is one class only, or none that both sets have.
+    """How the shares of the classes differ; None where there is one class only, or none that both sets have, or
+    where a picture can have several.
 
     Args:
         sets: the first and the second.
@@ -148,6 +150,8 @@ def compare_labels(
     """
     classes = tuple(dict.fromkeys((*sets[0].classes, *sets[1].classes)))
     if len(classes) < 2 or not set(sets[0].classes) & set(sets[1].classes):
+        return None
+    if any(is_multi_label(one.labels) for one in sets):
         return None
     place = {name: i for i, name in enumerate(classes)}
     labels = [np.array([place[name] for name in one.classes])[one.labels] for one in sets]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from eyebright.curation.alignment import compare
 from eyebright.curation.likeness import CELL, SIDE, Small, describe, find_candidates, find_neighbours, shrink
 from eyebright.data.images import Pictures
+from eyebright.data.labels import label_text
 from eyebright.data.split import Digests, picture_digests
 
 NEAR = 0.9  # least similarity of near duplicates
@@ -233,4 +234,4 @@ def _connect(pairs: Iterable[tuple[Place, Place]]) -> list[list[Place]]:
 
 
 def _class_name(pictures: Pictures, index: int) -> str:
-    return pictures.classes[int(pictures.labels[index])]
+    return label_text(pictures.labels[index], pictures.classes)

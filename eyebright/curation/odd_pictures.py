@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from eyebright.curation.appearance import STATISTICS
-from eyebright.curation.out_of_fold import standardise
+from eyebright.curation.out_of_fold import shorten, standardise
 
 FARTHEST = 5.0  # robust standard deviations from the median, from which on a picture is called odd
+SMALL = 0.01  # differences between distances, as a share of the mean distance, that mean nothing
 DIRECTIONS = 64  # principal ones, in which distances are measured
 NEIGHBOURS = 10
 BLOCK = 1024  # pictures whose distances to all others are computed at a time
@@ -25,6 +27,12 @@ LOOKED_AT = {  # statistic → what is odd: less of it, more of it
 }
 
 Values = NDArray[np.float64]
+
+# what ends at 0 or 255 is spread out there: else no picture, however black, would be far from others that vary much
+SPREAD_OUT: dict[str, Callable[[Values], Values]] = {
+    "brightness": lambda grey: np.log2((grey + 1) / (256 - grey)),
+    "contrast": lambda grey: np.log2(grey + 1),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,10 @@ def find_odd_looks(appearance: Values) -> list[Oddity]:
     found = []
     for column, statistic in enumerate(STATISTICS):
         less, more = LOOKED_AT.get(statistic.name, ("", ""))
-        deviations = robust_deviations(appearance[:, column], statistic.resolution)
+        spread_out = SPREAD_OUT.get(statistic.name, np.asarray)
+        values, median = appearance[:, column], float(np.median(appearance[:, column]))
+        step = float(spread_out(np.array(median + statistic.resolution)) - spread_out(np.array(median)))
+        deviations = robust_deviations(spread_out(values), step)
         for sign, what in ((-1, less), (1, more)):
             if what:
                 far = np.flatnonzero(sign * deviations > FARTHEST)
@@ -70,7 +81,8 @@ def find_outliers(features: NDArray[np.float32]) -> list[Oddity]:
     Source:
         Ramaswamy, Rastogi, Shim: Efficient Algorithms for Mining Outliers from Large Data Sets, 2000.
     """
-    deviations = robust_deviations(neighbour_distances(features), 0)
+    distances = neighbour_distances(features)
+    deviations = robust_deviations(distances, SMALL * float(distances.mean()))
     far = np.flatnonzero(deviations > FARTHEST)
     return [
         Oddity(index, "unlike all others", float(deviations[index]))
@@ -80,7 +92,7 @@ def find_outliers(features: NDArray[np.float32]) -> list[Oddity]:
 
 def neighbour_distances(features: NDArray[np.float32]) -> Values:
     """The mean distance of each picture to its ten nearest others, `[N]`; 0 where there are no others."""
-    x = standardise(features)
+    x = shorten(standardise(features))
     neighbours = min(NEIGHBOURS, len(x) - 1)
     if neighbours < 1:
         return np.zeros(len(x))

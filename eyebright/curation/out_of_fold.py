@@ -48,7 +48,7 @@ def predict_out_of_fold(
         folds: which pictures are trained on and which are predicted; every picture is predicted once.
         classes: K.
     """
-    x = standardise(features)
+    x = shorten(standardise(features))
     y = torch.nn.functional.one_hot(torch.from_numpy(labels), classes).float() - 1 / classes
     gram, moment = x.T @ x, x.T @ y
     scores = torch.empty(len(PENALTIES), len(x), classes)
@@ -76,3 +76,11 @@ def standardise(features: NDArray[np.float32]) -> Tensor:
     """Features with mean 0 and standard deviation 1, `[N, D]`; those that are the same for all become 0."""
     x = torch.from_numpy(features)
     return (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-6)
+
+
+def shorten(x: Tensor) -> Tensor:
+    """Features of fewer pictures than there are features, `[N, D]` → `[N, min(N, D)]`: turned, so that N numbers do.
+
+    All inner products, and so all distances and what ridge regression makes of them, stay as they are.
+    """
+    return torch.linalg.qr(x.T, mode="r").R.T if len(x) < x.shape[1] else x

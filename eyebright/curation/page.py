@@ -12,7 +12,7 @@ from PIL import Image
 
 from eyebright.curation.curate import Curation
 from eyebright.curation.suspects import KINDS, Suspect, as_csv
-from eyebright.files import make_folder, write_text
+from eyebright.files import make_folder, write_atomically
 
 SHOWN = 60  # suspects of a kind
 SIDE = 144  # pixels: longest side of a picture on the page
@@ -34,7 +34,7 @@ def render_page(curation: Curation) -> str:
         loader=jinja2.PackageLoader("eyebright.curation", "."), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("suspects.html.jinja")
     return template.render(
-        name=Path(curation.source).name,
+        name=Path(curation.source).name or curation.source,
         count=sum(map(len, curation.parts.values())),
         parts=list(curation.parts),
         classes=curation.classes,
@@ -51,8 +51,9 @@ def write_curation(curation: Curation, folder: Path) -> None:
         OutputError: the folder cannot be written.
     """
     make_folder(folder)
-    write_text(folder / "suspects.csv", as_csv(curation.suspects))
-    write_text(folder / "suspects.html", render_page(curation))
+    listed = as_csv(curation.suspects).encode("utf-8", "surrogateescape")  # not every file's name is text
+    write_atomically(folder / "suspects.csv", [listed])
+    write_atomically(folder / "suspects.html", [render_page(curation).encode("utf-8", "replace")])
 
 
 def _card(curation: Curation, suspect: Suspect) -> dict[str, object]:

@@ -62,8 +62,8 @@ def rank(suspects: Iterable[Suspect]) -> list[Suspect]:
 
 def as_csv(suspects: Sequence[Suspect]) -> str:
     """One line each, in the order given, with `COLUMNS`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for place, one in enumerate(suspects, start=1):
         writer.writerow(

@@ -31,6 +31,13 @@ def has_label(labels: Labels, label: int) -> NDArray[np.bool_]:
     return mask
 
 
+def label_text(label: np.int64 | Labels, classes: tuple[str, ...]) -> str:
+    """One picture's label in words: its class, or all its classes; nothing where it has none."""
+    if np.ndim(label) == 0:
+        return classes[int(label)]
+    return ", ".join(classes[place] for place in np.flatnonzero(label))
+
+
 def members(labels: Labels, label: int) -> Labels:
     """Indices of the pictures that have this label, ascending."""
     return np.flatnonzero(has_label(labels, label))

@@ -143,10 +143,18 @@ def load_pictures(source: str | Path, *, root: str | Path | None = None) -> Pict
     try:
         return join_all(load_parts(source, root=root))
     except DataError:
-        if not _expand(source).exists():
+        with _as_data_error(source):
+            paths = tuple(_find_loose(_expand(source)))
+        if not paths:
             raise
-    paths = tuple(gather_pictures([source]))
     return ImageFiles(paths, np.zeros(len(paths), dtype=np.int64), ("",))
+
+
+def _find_loose(path: Path) -> list[Path]:
+    """The pictures in a folder or an archive, or a picture itself; none where a path is nothing of that."""
+    if path.is_file() and not is_archive(path):
+        return [path] if path.suffix.lower() in SUFFIXES else []
+    return find_pictures(path if path.is_dir() else unpack(path)) if path.exists() else []
 
 
 def find_pictures(folder: Path) -> list[Path]:
