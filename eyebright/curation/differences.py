@@ -140,8 +140,7 @@ def find_differences(first: Matrix, second: Matrix, by_statistic: Matrix) -> tup
 def compare_labels(
     sets: tuple[Pictures, Pictures], chosen: Sequence[NDArray[np.int64]], deals: Deals
 ) -> LabelShift | None:
-    """How the shares of the classes differ; None where there is one class only, or none that both sets have, or
-    where a picture can have several.
+    """How the shares of the classes differ; None for a single class, classes of one set alone, or several labels.
 
     Args:
         sets: the first and the second.

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eyebright.data.images import ImageFiles, Images, join
+from eyebright.data.images import ImageFiles, Images, join, join_all
 from eyebright.errors import DataError, PictureError
 
 CLASSES = ("ant", "bee")
@@ -154,3 +154,14 @@ def test_the_error_says_what_the_labels_span(noise, refuses):
 
 def test_no_pictures_at_all_are_a_valid_array():
     assert len(Images(np.zeros((0, 4, 4, 1), np.uint8), labels(), CLASSES)) == 0
+
+
+def test_all_parts_are_joined_in_their_order(in_memory, refuses):
+    parts = {"train": in_memory.select([2, 0]), "val": in_memory.select([1]), "test": in_memory.select([0])}
+    joined = join_all(parts)
+    assert [joined.name(index) for index in range(4)] == [f"picture {index}" for index in (2, 0, 1, 0)]
+    np.testing.assert_array_equal(joined.labels, in_memory.labels[[2, 0, 1, 0]])
+    np.testing.assert_array_equal(joined.pixels, in_memory.pixels[[2, 0, 1, 0]])
+    assert join_all({"train": in_memory}) is in_memory
+    with refuses(DataError, "cannot be joined"):
+        join_all({"train": in_memory, "test": Images(in_memory.pixels, in_memory.labels * 0, ("one",))})

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eyebright.data.images import Images
-from eyebright.data.labels import class_counts, is_multi_label, label_table, members
+from eyebright.data.labels import class_counts, is_multi_label, label_table, label_text, members
 from eyebright.errors import DataError
 
 single = st.lists(st.integers(0, 3), max_size=30).map(lambda values: np.array(values, dtype=np.int64))
@@ -43,3 +43,10 @@ def test_a_picture_counts_for_each_of_its_labels():
 def test_rows_that_are_no_labels_are_refused(refuses, labels, says):
     with refuses(DataError, says):
         Images(np.zeros((2, 1, 1, 1), np.uint8), labels, ("a", "b"))
+
+
+def test_a_label_in_words():
+    classes = ("ants", "bees", "wasps")
+    assert [label_text(label, classes) for label in np.array([2, 0])] == ["wasps", "ants"]
+    several = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]])
+    assert [label_text(label, classes) for label in several] == ["ants, wasps", "bees", ""]

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from eyebright.data.images import ImageFiles, Images
-from eyebright.data.sources import find_part_folders, find_pictures, gather_pictures, load_data, load_parts
+from eyebright.data.sources import (
+    find_part_folders,
+    find_pictures,
+    gather_pictures,
+    load_data,
+    load_parts,
+    load_pictures,
+)
 from eyebright.errors import ArchiveError, DataError, PictureError
 
 
@@ -359,3 +366,40 @@ def test_a_place_without_pictures_is_refused(tmp_path, refuses, place, reason):
 def test_an_archive_without_pictures_is_refused(make_archive, refuses):
     with refuses(DataError, "there are no pictures in .*notes.zip"):
         gather_pictures([make_archive("notes.zip", {"a.txt": b"a note"})])
+
+
+def test_all_pictures_of_a_source_stand_one_after_the_other(picture_folder):
+    root = picture_folder({"train/cats": 2, "train/dogs": 1, "test/cats": 1, "test/dogs": 2})
+    pictures = load_pictures(root)
+    assert paths_of(pictures, root) == [
+        *("train/cats/0.png", "train/cats/1.png", "train/dogs/0.png"),
+        *("test/cats/0.png", "test/dogs/0.png", "test/dogs/1.png"),
+    ]
+    assert pictures.labels.tolist() == [0, 0, 1, 0, 1, 1] and pictures.classes == ("cats", "dogs")
+
+
+def test_pictures_in_no_class_folders_have_the_class_without_a_name(picture_folder, make_archive):
+    root = picture_folder({"": 3})
+    zipped_too = make_archive("loose.zip", {path.name: path.read_bytes() for path in sorted(root.iterdir())})
+    for source in (root, zipped_too):
+        pictures = load_pictures(source)
+        assert [path.name for path in pictures.paths] == ["0.png", "1.png", "2.png"]
+        assert pictures.classes == ("",) and pictures.labels.tolist() == [0, 0, 0]
+    assert load_pictures(root / "1.png").paths == (root / "1.png",)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("table.csv", "table.csv"), ("notes.txt", "single file"), ("empty", "no class folders"), ("gone", "no data at")],
+)
+def test_what_holds_no_pictures_is_refused_for_what_it_is(name, says, tmp_path, refuses):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("colour\nred\n")
+    (tmp_path / "notes.txt").write_text("notes")
+    with refuses(DataError, says):
+        load_pictures(tmp_path / name)
+
+
+def test_a_name_too_long_for_a_file_is_a_data_error(refuses):
+    with refuses(DataError, "cannot read"):
+        load_pictures("a" * 5000)
