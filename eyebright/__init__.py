@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eyebright.classifier import Classifier, Prediction
+    from eyebright.crossvalidation import cross_validate
+    from eyebright.curation.curate import Curation, curate
+    from eyebright.curation.drift import Drift, find_drift
+    from eyebright.curation.duplicates import find_duplicates
     from eyebright.data.augment import Augment
     from eyebright.data.images import ImageFiles, Images
     from eyebright.data.prepare import Prepare
-    from eyebright.data.sources import load_data
+    from eyebright.data.sources import load_data, load_pictures
     from eyebright.data.split import Splits
     from eyebright.device import Plan, choose_plan
     from eyebright.errors import EyebrightError
@@ -38,6 +42,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Augment": "data.augment",
     "Classifier": "classifier",
+    "Curation": "curation.curate",
+    "Drift": "curation.drift",
     "Evaluation": "evaluation.evaluate",
     "EyebrightError": "errors",
     "Fit": "training.fit",
@@ -52,10 +58,15 @@ _HOMES = {
     "Splits": "data.split",
     "choose_plan": "device",
     "create_model": "models.create",
+    "cross_validate": "crossvalidation",
+    "curate": "curation.curate",
     "evaluate": "evaluation.evaluate",
+    "find_drift": "curation.drift",
+    "find_duplicates": "curation.duplicates",
     "list_models": "models.catalog",
     "list_recipes": "training.recipe",
     "load_data": "data.sources",
+    "load_pictures": "data.sources",
     "load_recipe": "training.recipe",
     "resume": "road",
     "summarise": "inspection.summary",
@@ -65,6 +76,8 @@ _HOMES = {
 __all__ = [
     "Augment",
     "Classifier",
+    "Curation",
+    "Drift",
     "Evaluation",
     "EyebrightError",
     "Fit",
@@ -79,10 +92,15 @@ __all__ = [
     "Splits",
     "choose_plan",
     "create_model",
+    "cross_validate",
+    "curate",
     "evaluate",
+    "find_drift",
+    "find_duplicates",
     "list_models",
     "list_recipes",
     "load_data",
+    "load_pictures",
     "load_recipe",
     "resume",
     "summarise",
