@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from eyebright.data.labels import label_text
 from eyebright.inspection.finding import NAMED, Finding, listed, many
 from eyebright.inspection.picture_facts import Facts
 
@@ -37,7 +38,9 @@ def find_two_labels(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterat
     found = []
     for group in same_pictures(facts):
         first, *others = group
-        other = next((place for place in others if _label(facts, place) != _label(facts, first)), None)
+        other = next(
+            (place for place in others if _label(facts, place, classes) != _label(facts, first, classes)), None
+        )
         if other is not None:
             found.append((first, other))
     if found:
@@ -45,8 +48,8 @@ def find_two_labels(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterat
         yield Finding(
             "two_labels",
             f"{many(len(found), 'picture')} stand{'s' if len(found) == 1 else ''} under more than one class: "
-            f"{_name(facts, first)} ({classes[_label(facts, first)]}) is the same as "
-            f"{_name(facts, other)} ({classes[_label(facts, other)]})",
+            f"{_name(facts, first)} ({_label(facts, first, classes)}) is the same as "
+            f"{_name(facts, other)} ({_label(facts, other, classes)})",
             "keep each under the right class only: no network can learn both",
             len(found),
             tuple(_name(facts, first) for first, _ in found[:NAMED]),
@@ -82,9 +85,9 @@ def find_copies(facts: dict[str, Facts], classes: tuple[str, ...]) -> Iterator[F
     for part, rows in facts.items():
         found = []
         for group in same_pictures({part: rows}):
-            firsts: dict[int, Place] = {}
+            firsts: dict[str, Place] = {}
             for place in group:
-                first = firsts.setdefault(_label(facts, place), place)
+                first = firsts.setdefault(_label(facts, place, classes), place)
                 if first != place:
                     found.append((first, place))
         if found:
@@ -199,5 +202,5 @@ def _name(facts: dict[str, Facts], place: Place) -> str:
     return facts[place[0]].names[place[1]]
 
 
-def _label(facts: dict[str, Facts], place: Place) -> int:
-    return int(facts[place[0]].labels[place[1]])
+def _label(facts: dict[str, Facts], place: Place, classes: tuple[str, ...]) -> str:
+    return label_text(facts[place[0]].labels[place[1]], classes)

@@ -1,12 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
+from eyebright.data.split import Splits
 from eyebright.evaluation.multi_label import MultiLabelEvaluation, evaluate_any
 from eyebright.inspection.labels import MOST_CURVES, draw_precision_recall, show_labels
-from eyebright.inspection.pictures import draw_answers, draw_samples
+from eyebright.inspection.overview import look_at
+from eyebright.inspection.overview_figure import draw_overview
+from eyebright.inspection.pictures import draw_answers
 from eyebright.models.create import create_model
 
 CLASSES = ("cat", "dog", "frog")
@@ -48,7 +53,11 @@ def test_curves_are_of_the_most_frequent_labels_and_end_at_full_recall():
     assert len(draw_precision_recall(few).axes[0].lines) == 1
 
 
-def test_samples_of_a_label_are_pictures_that_have_it(pictures):
-    figure = draw_samples(pictures, columns=4)
-    counts = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-    assert counts == [f"{name}\n{count}" for name, count in zip(CLASSES, pictures.labels.sum(axis=0), strict=True)]
+def test_an_overview_counts_a_picture_for_each_of_its_labels(pictures):
+    splits = Splits(pictures, None, pictures.select(range(6)), "pets")
+    overview = look_at(splits)
+    counts = {row.name: row.counts["train"] for row in overview.classes}
+    assert counts == dict(zip(CLASSES, pictures.labels.sum(axis=0).tolist(), strict=True))
+    texts = " ".join(text.get_text() for axes in draw_overview(overview, splits).axes for text in axes.texts)
+    assert all(f"{count:,}" in texts for count in counts.values())
+    assert json.dumps(overview.as_dict(), allow_nan=False)
