@@ -60,7 +60,8 @@ def command(
     folder = out or Path("curation") / re.sub(r"[^\w.-]+", "-", name)
     parts, notes = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
     new = None if against is None else load_pictures(against, root=root)
-    predict = None if run is None else by_recipe(Run.open(run).recipe, seed=seed, plan=Run.open(run).plan)
+    judge = None if run is None else Run.open(run)
+    predict = None if judge is None else by_recipe(judge.recipe, seed=seed, plan=judge.plan)
     with Display(Console(stderr=True)) as screen:
         found = curate(parts, source=source, folds=folds, seed=seed, predict=predict, begin=screen.begin, notes=notes)
         if curation is not None:

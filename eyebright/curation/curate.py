@@ -121,10 +121,10 @@ def curate(
     appearance = describe_pictures(pictures, np.arange(count), begin("looking at pictures", count))[0]
     features = patch_features(pictures, seed=seed, on_read=begin("comparing pictures", count))
     notes, errors, accuracy = list(notes), None, None
-    usable = _usable_folds(pictures, folds)
-    if usable is None:
-        notes.append(f"Labels were not judged: {_why_not_judged(pictures)}.")
+    if obstacle := _why_not_judged(pictures):
+        notes.append(f"Labels were not judged: {obstacle}.")
     else:
+        usable = min(folds, int(class_counts(pictures.labels, len(pictures.classes)).min()))
         divided = make_folds(pictures, usable, seed)
         if predict is None:
             begin("predicting each picture without its label", 0)
@@ -174,10 +174,8 @@ class _Finder:
         one = self.names[pair.part_a][pair.index_a]
         what = {"exact": "the same file as", "same pixels": "the same pixels as", "near": "nearly the same as"}
         number = self.first[pair.part_b] + pair.index_b
-        found = self.make(
-            kind, number, pair.similarity, f"{what[pair.kind]} {pair.part_a}: {one} ({pair.class_a})", one
-        )
-        return Suspect(**(vars(found) | {"copy": (pair.part_a, pair.index_a)}))
+        reason = f"{what[pair.kind]} {pair.part_a}: {one} ({pair.class_a})"
+        return replace(self.make(kind, number, pair.similarity, reason, one), copy=(pair.part_a, pair.index_a))
 
     def labels(self, errors: LabelErrors | None) -> Iterator[Suspect]:
         if errors is None:
@@ -210,22 +208,14 @@ class _Finder:
         return label_text(self.pictures.labels[number], self.pictures.classes)
 
 
-def _usable_folds(pictures: Pictures, folds: int) -> int | None:
-    """As many folds as asked for, or as the smallest class has pictures; None where labels cannot be judged."""
-    if is_multi_label(pictures.labels):
-        return None
-    counts = class_counts(pictures.labels, len(pictures.classes))
-    smallest = int(counts[counts > 0].min())
-    return min(folds, smallest) if smallest > 1 and (counts > 0).all() else None
-
-
-def _why_not_judged(pictures: Pictures) -> str:
+def _why_not_judged(pictures: Pictures) -> str | None:
     if is_multi_label(pictures.labels):
         return "a picture can have several"
     counts = class_counts(pictures.labels, len(pictures.classes))
-    if (counts > 0).all():
-        return "a class has a single picture"
-    return f"there are no pictures of {pictures.classes[int(counts.argmin())]}"
+    fewest = int(counts.argmin())
+    if counts[fewest] == 0:
+        return f"there are no pictures of {pictures.classes[fewest]}"
+    return "a class has a single picture" if counts[fewest] == 1 else None
 
 
 def _imbalance(pictures: Pictures) -> list[str]:

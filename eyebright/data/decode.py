@@ -30,7 +30,6 @@ from eyebright.data.oddities import (
     orientation,
     scale_transparency,
     turn_pixels,
-    turn_upright,
     whiten_outside,
 )
 from eyebright.data.strangers import Stranger, describe
@@ -204,7 +203,7 @@ def _load(picture: Image.Image) -> NDArray[np.uint8]:
     scale_transparency(picture)
     frame, inverted = find_frame(picture), is_white_0(picture)
     picture.load()
-    pixels = to_channels(turn_upright(picture))
+    pixels = turn_pixels(to_channels(picture), orientation(picture))
     if frame is not None:
         whiten_outside(pixels, frame)
     return 255 - pixels if inverted else pixels

@@ -12,15 +12,6 @@ MAX_SCANNED = 2_000_000_000  # pixels of a JPEG times its scans: each scan goes 
 SCAN_BYTES = 10  # of a scan without content
 MAX_RUNS = 16_000_000  # pixels of a BMP in runs: its decoder takes about 0.1 µs for each, though a few bytes make them
 MAX_REMARKS = 1000  # in a PPM of text: its decoder goes over all the rest for each
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)  # frames of a JPEG whose scans may add as little as a byte each
 PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339  # tags of TIFF
 SEGMENT = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # not the restart marks, nor an escaped 255
@@ -117,17 +108,11 @@ def orientation(picture: Image.Image) -> int:
     if picture.format == "GIF":  # has no EXIF
         return 1
     number = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    return int(number) if number in TURNS else 1
-
-
-def turn_upright(picture: Image.Image) -> Image.Image:
-    """A loaded picture, turned as its EXIF says, whatever else is wrong with its EXIF."""
-    turn = TURNS.get(orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
+    return int(number) if number in range(2, 9) else 1
 
 
 def turn_pixels(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """The same for pixels, uint8 `[H, W, C]`, of a picture of this orientation."""
+    """Pixels of a picture of this orientation, uint8 `[H, W, C]`, turned upright."""
     match orientation:
         case 2:
             turned = pixels[:, ::-1]
