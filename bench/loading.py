@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,11 +61,17 @@ class AsUsual(Dataset[torch.Tensor]):
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def seconds(batches: Callable[[], Iterable[torch.Tensor]], count: int) -> float:
-    started = time.perf_counter()
+def seconds(batches: Callable[[], Iterable[torch.Tensor]], count: int) -> tuple[float, float]:
+    """By the clock, and of the processor: of all threads, and of processes that have ended."""
+    started, busy = time.perf_counter(), processor_seconds()
     seen = sum(len(batch) for batch in batches())
     assert seen == count, (seen, count)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, processor_seconds() - busy
+
+
+def processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def measure(paths: list[Path], side: int) -> dict[str, Any]:
@@ -90,23 +97,35 @@ def measure(paths: list[Path], side: int) -> dict[str, Any]:
     }
     kept = keep_ready(pictures, prepare)
     times: dict[str, list[float]] = {name: [] for name in (*ways, "decoder alone")}
+    busy: dict[str, list[float]] = {name: [] for name in times}
     for _ in range(ROUNDS):
         for name, way in ways.items():
-            times[name].append(seconds(way, len(paths)))
+            clock, processor = seconds(way, len(paths))
+            times[name].append(clock)
+            busy[name].append(processor)
         with closing(ahead(decode_alone, range(0, len(encoded), BATCH), WORKERS)) as decoded:
-            times["decoder alone"].append(seconds(lambda: decoded, len(encoded)) * len(paths) / len(encoded))
-    return {"pictures": len(paths), "side": side, "seconds": times}
+            share = len(paths) / len(encoded)
+            clock, processor = seconds(lambda: decoded, len(encoded))
+            times["decoder alone"].append(clock * share)
+            busy["decoder alone"].append(processor * share)
+    return {"pictures": len(paths), "side": side, "seconds": times, "processor_seconds": busy}
 
 
 def summarise(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Of each way: pictures a second and core, and how many times those of the usual loader (median round, worst)."""
-    rates, usual = {}, measured["seconds"]["usual"]
+    """Of each way: pictures a second and core, and how many times those of the usual loader (median round, worst).
+
+    By the clock, a core counts whether it is busy or not; `times_usual_busy` compares the time that cores were busy.
+    """
+    rates, usual, busy = {}, measured["seconds"]["usual"], measured["processor_seconds"]
     for name, times in measured["seconds"].items():
         ratios = [theirs / own for theirs, own in zip(usual, times, strict=True)]
         rates[name] = {
             "per_second_and_core": measured["pictures"] / statistics.median(times) / WORKERS,
             "times_usual": statistics.median(ratios),
             "least_times_usual": min(ratios),
+            "times_usual_busy": statistics.median(
+                theirs / own for theirs, own in zip(busy["usual"], busy[name], strict=True)
+            ),
         }
     return rates
 
@@ -197,11 +216,13 @@ def main() -> None:
             paths = paths[:: -(-len(paths) // given.most)]
             results[name] = measure(paths, SIDES.get(name, 224))
             results[name]["rates"] = summarise(results[name])
-            table = Table("way", "pictures/s and core", "× usual", "at least", title=f"{name}: {len(paths)} pictures")
+            table = Table(
+                "way", "pictures/s and core", "× usual", "at least", "× busy", title=f"{name}: {len(paths)} pictures"
+            )
             for way, rate in results[name]["rates"].items():
                 table.add_row(
                     way, f"{rate['per_second_and_core']:,.0f}", f"{rate['times_usual']:.2f}",
-                    f"{rate['least_times_usual']:.2f}",
+                    f"{rate['least_times_usual']:.2f}", f"{rate['times_usual_busy']:.2f}",
                 )  # fmt: skip
             console.print(table)
             if name == "photos":

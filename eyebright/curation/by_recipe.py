@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from eyebright.curation.curate import Predict, Probabilities
-from eyebright.curation.out_of_fold import Fold
+from eyebright.curation.out_of_fold import Fold, Predict, Probabilities
 from eyebright.data.images import Pictures
 from eyebright.data.split import Splits
 from eyebright.device import Plan

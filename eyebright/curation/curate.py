@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eyebright.curation.by_watching import by_watching, epochs_for
 from eyebright.curation.descriptors import describe_pictures
 from eyebright.curation.duplicates import NEAR, Duplicates, Pair, find_duplicates
 from eyebright.curation.label_errors import LabelErrors, find_label_errors
 from eyebright.curation.odd_pictures import find_odd_looks, find_outliers
-from eyebright.curation.out_of_fold import Fold, predict_out_of_fold
-from eyebright.curation.patches import patch_features
+from eyebright.curation.out_of_fold import Predict, predict_out_of_fold
+from eyebright.curation.patches import FILTERS, patch_features
 from eyebright.curation.suspects import Kind, Suspect, rank
 from eyebright.data.cuts import make_folds
 from eyebright.data.decisions import Decision
 from eyebright.data.images import Pictures, join_all, names_below
 from eyebright.data.labels import class_counts, is_multi_label, label_text
+from eyebright.device import Plan
 
 FOLDS = 5
 MOST_DOUBTED = 0.1  # share of all labels that are listed at most: beyond it nearly all are right
@@ -27,9 +28,10 @@ CLOSE = 0.8  # probability of the second class, as a share of the first's, from 
 MOST_BETWEEN = 0.02  # share of the pictures that are listed as of either of two classes at most
 POOR = 0.5  # accuracy of the predictions below which most suspected labels are right
 
-Probabilities = NDArray[np.float64]
+ENOUGH, ENOUGH_OF_EACH = 2500, 50  # pictures, in all and of a class, from which on a network is worth training
+FILTERS_TO_COMPARE = 100  # of patch features that tell odd pictures but no classes
+
 Begin = Callable[[str, int], Callable[[], object]]
-Predict = Callable[[Pictures, Sequence[Fold], Callable[[], object]], Probabilities]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Curation:
         suspects: worst first.
         duplicates: the same pictures within and across parts.
         label_errors: of all parts' pictures, one after the other; None where labels could not be judged.
-        accuracy: share of the labels that the predictions, made without them, agree with; None likewise.
+        accuracy: share of the labels that the predictions agree with; None likewise.
         notes: what to know before the suspects are believed.
     """
 
@@ -92,21 +94,22 @@ def curate(
     folds: int = FOLDS,
     seed: int = 0,
     predict: Predict | None = None,
+    plan: Plan | None = None,
     notes: Sequence[str] = (),
     begin: Begin = lambda what, total: lambda: None,
 ) -> Curation:
     """Looks for wrong labels, duplicates, leaks, pictures of two classes, odd pictures and outliers.
 
-    Labels are judged by predictions of classifiers that have not seen them: by default ridge regression on patch
-    features, which needs no training worth the name.
+    Labels of many pictures are judged by watching a small network learn them (see `by_watching`), those of few by ridge
+    regression on patch features, trained without each fold.
 
     Args:
         parts: part → its pictures, all with the same classes, all in memory or all on disk.
         source: what the user called the data.
         folds: in how many parts pictures are divided to be predicted by the others.
         seed: of the folds and features.
-        predict: (pictures, folds, tick) → probabilities float64 `[N, K]`, each picture's by a classifier trained on its
-            fold's other pictures, in the place of the default.
+        predict: (pictures, folds, tick) → probabilities float64 `[N, K]`, in the place of both; `by_recipe` makes one.
+        plan: where a network is trained.
         notes: on what was done to the parts before.
         begin: called with what is done next and how many steps it has; what it gives is called for each step.
 
@@ -119,18 +122,23 @@ def curate(
     finder = _Finder(parts, pictures)
     duplicates = find_duplicates(parts, on_read=begin("looking for duplicates", 2 * count))
     appearance = describe_pictures(pictures, np.arange(count), begin("looking at pictures", count))[0]
-    features = patch_features(pictures, seed=seed, on_read=begin("comparing pictures", count))
+    many = count >= max(ENOUGH, ENOUGH_OF_EACH * len(pictures.classes))
+    filters = FILTERS_TO_COMPARE if many or predict is not None else FILTERS
+    features = patch_features(pictures, filters=filters, seed=seed, on_read=begin("comparing pictures", count))
     notes, errors, accuracy = list(notes), None, None
     if obstacle := _why_not_judged(pictures):
         notes.append(f"Labels were not judged: {obstacle}.")
     else:
         usable = min(folds, int(class_counts(pictures.labels, len(pictures.classes)).min()))
         divided = make_folds(pictures, usable, seed)
-        if predict is None:
+        if predict is not None:
+            predicted = predict(pictures, divided, begin("training without each fold", usable))
+        elif many:
+            tick = begin("watching a network learn", epochs_for(count))
+            predicted = by_watching(seed=seed, plan=plan)(pictures, divided, tick)
+        else:
             begin("predicting each picture without its label", 0)
             predicted = predict_out_of_fold(features, pictures.labels, divided, len(pictures.classes)).probabilities
-        else:
-            predicted = predict(pictures, divided, begin("training without each fold", usable))
         errors = find_label_errors(predicted, pictures.labels)
         accuracy = float((predicted.argmax(1) == pictures.labels).mean())
         if accuracy < POOR:

@@ -19,7 +19,7 @@ class LabelErrors:
     """How much each label is doubted.
 
     Attributes:
-        probabilities: float64 `[N, K]`, of classifiers that have not seen the picture.
+        probabilities: float64 `[N, K]`, of classifiers that have not seen the label, or have not learnt it by heart.
         labels: int64 `[N]`, as given.
         thresholds: float64 `[K]`: the mean probability of a class among the pictures labelled so; above it a class
             counts as confident.
@@ -35,8 +35,13 @@ class LabelErrors:
 
     @property
     def suspects(self) -> NDArray[np.int64]:
-        """The flagged pictures, worst first."""
-        return self.order[self.flagged[self.order]]
+        """As many pictures as are flagged, the most doubtful labels first, where another class is more probable.
+
+        Source: Northcutt et al. 2021, §3.2: confident learning says how many; which ones, the probabilities.
+        """
+        own, best = self.probabilities[np.arange(len(self.labels)), self.labels], self.probabilities.max(axis=1)
+        suspects: NDArray[np.int64] = self.order[(best > own)[self.order]][: int(self.flagged.sum())]
+        return suspects
 
     @property
     def suggested(self) -> Labels:

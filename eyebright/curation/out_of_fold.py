@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyebright.data.images import Labels
+from eyebright.data.images import Labels, Pictures
 
 Indices = NDArray[np.int64]
 Fold = tuple[Indices, Indices]  # what is trained on, what is predicted
+Probabilities = NDArray[np.float64]
+Predict = Callable[[Pictures, Sequence[Fold], Callable[[], object]], Probabilities]  # the last one: after each step
 
 PENALTIES = tuple(10.0**power for power in (1.5, 2, 2.5, 3, 3.5, 4, 4.5))
-SHARPNESSES = tuple(2.0 ** (power / 2) for power in range(15))
+SHARPNESSES = tuple(2.0 ** (power / 2) for power in range(-4, 15))
 
 
 class OutOfFold(NamedTuple):
@@ -29,7 +31,7 @@ class OutOfFold(NamedTuple):
         sharpness: by which scores were multiplied to become probabilities, chosen likewise.
     """
 
-    probabilities: NDArray[np.float64]
+    probabilities: Probabilities
     accuracy: float
     penalty: float
     sharpness: float
@@ -59,17 +61,24 @@ def predict_out_of_fold(
         for place, penalty in enumerate(PENALTIES):
             factor = torch.linalg.cholesky(others + penalty * torch.eye(len(others)))
             scores[place, held] = own @ torch.cholesky_solve(theirs, factor)
-    losses = {
-        (place, sharpness): float(
-            torch.nn.functional.cross_entropy(scores[place] * sharpness, torch.from_numpy(labels))
-        )
-        for place in range(len(PENALTIES))
-        for sharpness in SHARPNESSES
-    }
-    place, sharpness = min(losses, key=lambda choice: losses[choice])
+    fitted = [_sharpen(some, labels) for some in scores]
+    place = min(range(len(PENALTIES)), key=lambda place: fitted[place][0])
+    sharpness = fitted[place][1]
     probabilities = (scores[place] * sharpness).double().softmax(1).numpy()
     accuracy = float((probabilities.argmax(1) == labels).mean())
     return OutOfFold(probabilities, accuracy, PENALTIES[place], sharpness)
+
+
+def to_probabilities(scores: Tensor, labels: Labels) -> Probabilities:
+    """Scores `[N, K]` → probabilities float64 `[N, K]`, as sharp as fits these labels best."""
+    probabilities: Probabilities = (scores * _sharpen(scores, labels)[1]).double().softmax(1).numpy()
+    return probabilities
+
+
+def _sharpen(scores: Tensor, labels: Labels) -> tuple[float, float]:
+    """The least cross-entropy, and by which factor of the scores it comes about."""
+    truth = torch.from_numpy(labels)
+    return min((float(torch.nn.functional.cross_entropy(scores * factor, truth)), factor) for factor in SHARPNESSES)
 
 
 def standardise(features: NDArray[np.float32]) -> Tensor:

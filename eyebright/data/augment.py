@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from eyebright.data.colour import blur, color_jitter
 from eyebright.data.covering import cutout, erase
 from eyebright.data.geometry import (
+    PaddingMode,
     alternating_flip,
     horizontal_flip,
     perspective,
@@ -45,6 +46,7 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 # keys that mean something only together with another one
 _BELONGS_TO = {
     "padding": "random_crop",
+    "padding_mode": "padding",
     "perspective_probability": "perspective",
     "blur_probability": "blur",
     "erasing_area": "erasing",
@@ -59,7 +61,8 @@ class Augment(BaseModel):
 
     Attributes:
         random_crop: cut Prepare's `crop` out of a random place rather than out of the centre.
-        padding: pixels of black added on every side before that cut (He et al. 2015 §4.2 take 4 for CIFAR-10).
+        padding: pixels added on every side before that cut (He et al. 2015 §4.2 take 4 for CIFAR-10).
+        padding_mode: ``"black"``, or ``"reflect"``: the picture goes on as in a mirror.
         random_resized_crop: instead, cut out a piece of random shape whose area is such a share of the picture's,
             ``[0.08, 1.0]`` in the paper, and bring it to Prepare's size (Szegedy et al. 2015 §6).
         horizontal_flip: probability that a picture is mirrored left to right. Not for sets where that changes the
@@ -88,6 +91,7 @@ class Augment(BaseModel):
 
     random_crop: bool = False
     padding: Annotated[int, Field(ge=0)] = 0
+    padding_mode: PaddingMode = "black"
     random_resized_crop: Shares | None = None
     horizontal_flip: Probability = 0.0
     alternating_flip: bool = False
@@ -134,7 +138,7 @@ class Augment(BaseModel):
         """
         size = prepare.output_size
         if size is not None and self.random_crop:
-            return random_crop(pixels, generator, size, self.padding)
+            return random_crop(pixels, generator, size, self.padding, self.padding_mode)
         if size is not None and self.random_resized_crop is not None:
             return random_resized_crop(pixels, generator, size, self.random_resized_crop, prepare.interpolation)
         return prepare.crop_batch(pixels if isinstance(pixels, Tensor) else torch.stack(pixels))

@@ -18,22 +18,32 @@ from torch.nn import functional
 from eyebright.data.prepare import pad_to, to_bytes
 from eyebright.random import derive
 
+PaddingMode = Literal["black", "reflect"]
+
 TRIES = 10  # at a piece that lies within its picture
 
 
-def random_crop(pixels: Tensor | list[Tensor], generator: Generator, size: tuple[int, int], padding: int = 0) -> Tensor:
+def random_crop(
+    pixels: Tensor | list[Tensor],
+    generator: Generator,
+    size: tuple[int, int],
+    padding: int = 0,
+    padding_mode: PaddingMode = "black",
+) -> Tensor:
     """Cuts a piece of `size` (height, width) out of a random place of each picture.
 
     Args:
         pixels: uint8 `[N, H, W, C]`, or a list of N pictures `[H, W, C]` of different sizes.
         generator: a CPU generator.
         size: height and width of the piece, in pixels; where a picture is smaller, black is added all round first.
-        padding: pixels of black added on every side before.
+        padding: pixels added on every side before.
+        padding_mode: black, or the picture as in a mirror.
     """
     places = torch.rand(len(pixels), 2, generator=generator)
     if isinstance(pixels, Tensor):
-        return _crop_at(pixels, places, size, padding)
-    return torch.cat([_crop_at(picture[None], places[i : i + 1], size, padding) for i, picture in enumerate(pixels)])
+        return _crop_at(pixels, places, size, padding, padding_mode)
+    some = enumerate(pixels)
+    return torch.cat([_crop_at(one[None], places[i : i + 1], size, padding, padding_mode) for i, one in some])
 
 
 def random_resized_crop(
@@ -204,9 +214,22 @@ def _mirror(pixels: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored.to(pixels.device)[:, None, None, None], pixels.flip(2), pixels)
 
 
-def _crop_at(pixels: Tensor, places: Tensor, size: tuple[int, int], padding: int) -> Tensor:
+def _mirrored(side: int, padding: int) -> Tensor:
+    """Indices of a row of pixels with some more at both ends, as in a mirror, the last one not twice: `[side + 2p]`.
+
+    A row that is too short goes back and forth.
+    """
+    period = max(2 * (side - 1), 1)
+    along = torch.arange(-padding, side + padding) % period
+    return torch.minimum(along, period - along) if side > 1 else torch.zeros_like(along)
+
+
+def _crop_at(pixels: Tensor, places: Tensor, size: tuple[int, int], padding: int, mode: PaddingMode) -> Tensor:
     height, width = size
-    if padding:
+    if padding and mode == "reflect":
+        rows, columns = (_mirrored(side, padding).to(pixels.device) for side in pixels.shape[1:3])
+        pixels = pixels[:, rows][:, :, columns]
+    elif padding:
         pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
     pixels = pad_to(pixels, height, width)
     room = torch.tensor([pixels.shape[1] - height + 1, pixels.shape[2] - width + 1])

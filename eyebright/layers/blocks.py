@@ -110,7 +110,7 @@ class Style:
             return
         draw_weights(layer, nn.init.xavier_uniform_ if self.initialisation == "xavier" else he)
         if self.initialisation == "identity" and isinstance(layer, nn.Conv2d):
-            _pass_on(layer)
+            pass_on(layer)
 
 
 def draw_weights(layer: nn.Module, draw: Callable[[Tensor], object]) -> None:
@@ -126,7 +126,7 @@ def he(weight: Tensor) -> None:
     nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
-def _pass_on(layer: nn.Conv2d) -> None:
+def pass_on(layer: nn.Conv2d) -> None:
     """Makes the first outputs of each group copies of its inputs, as far as there are both."""
     height, width = layer.kernel_size
     each = layer.out_channels // layer.groups

@@ -25,6 +25,7 @@ class Network(nn.Module):
         smallest_input: least height and width, in pixels, that it can take.
         fixed_input: whether it takes pictures of `default_input` only (a dense layer directly on the feature map).
         style: what stands after its layers, and its first weights.
+        pictures_wanted: training pictures from which some first weights are computed, see `meet`; 0: none.
         head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``.
         model_name: the name under which `create_model` built it; empty when a builder was called directly.
         model_options: what builds it again: ``create_model(model_name, **model_options)``.
@@ -33,6 +34,7 @@ class Network(nn.Module):
     default_input: int
     smallest_input: int
     fixed_input: bool = False
+    pictures_wanted: int = 0
     style: Style = STYLE
     head_name: str
 
@@ -58,6 +60,13 @@ class Network(nn.Module):
 
     def initialise_paper(self, layer: nn.Module) -> None:
         """Gives one layer the first weights of the paper; here those that torch gave it, a subclass says otherwise."""
+
+    def meet(self, pictures: Tensor) -> None:
+        """Computes first weights that depend on the data; here there are none.
+
+        Args:
+            pictures: float `[N, C, H, W]`, the first `pictures_wanted` for training, normalised, on the CPU.
+        """
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """The output of every stage by name, in order; the last one is what `forward` returns.

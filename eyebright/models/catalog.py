@@ -7,6 +7,7 @@ from functools import partial
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.blocks import STYLE, WITHOUT_NORM
 from eyebright.models import googlenet
+from eyebright.models.airbench import Airbench
 from eyebright.models.alexnet import AlexNet, AlexNet2012
 from eyebright.models.cnn import CnnCifar, CnnMnist, CnnRecitation
 from eyebright.models.entry import Entry
@@ -30,6 +31,7 @@ _V3 = "Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Archit
 _V4 = "Szegedy, Ioffe, Vanhoucke, Alemi: Inception-v4, Inception-ResNet and Residual Connections, arXiv 1602.07261"
 _RESNET = "He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03385"
 
+_AIRBENCH = "Jordan: 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, arXiv 2404.00498"
 _VGG = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv 1409.1556"
 
 
@@ -78,6 +80,10 @@ _ENTRIES = (
     Entry("inception_v3", InceptionV3, "Inception with large convolutions taken apart.", 2015, _V3),
     Entry("inception_v4", InceptionV4, "Inception with a deeper stem and one module for each size of map.", 2016, _V4),
     *(Entry(name, partial(ResNet, shape), _about(name, shape), 2015, _RESNET) for name, shape in SHAPES.items()),
+    Entry(
+        "airbench", Airbench, "The network of the CIFAR-10 speed records: whitened patches, three groups.",
+        2024, _AIRBENCH,
+    ),
     Entry(
         "cnn_cifar", CnnCifar, "A small net with batch norm, leaky ReLU and dropout that trains in minutes on a CPU."
     ),

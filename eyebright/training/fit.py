@@ -6,11 +6,12 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eyebright.classifier import Classifier, check_weights
@@ -128,6 +129,8 @@ class Fit:
         plan: how the arithmetic is carried out; default: chosen for this machine.
         workers: threads that prepare batches; changes the speed only.
         on_read: called after each picture that is decoded into memory, for a progress bar.
+        on_logits: called in each step with the pictures' indices, int64 `[N]`, and what the network answered, float32
+            `[N, outputs]`, before it learnt from them.
 
     Raises:
         RecipeError: the recipe does not fit the data.
@@ -151,8 +154,9 @@ class Fit:
         plan: Plan | None = None,
         workers: int | None = None,
         on_read: Callable[[], object] | None = None,
+        on_logits: Callable[[NDArray[np.int64], Tensor], object] | None = None,
     ):
-        self.recipe, self.seed = recipe, seed
+        self.recipe, self.seed, self.on_logits = recipe, seed, on_logits
         self.plan = plan or choose_plan(number_format=recipe.training.number_format)
         _check_parts(splits)
         outputs = count_outputs(recipe.training, splits.train.labels, splits.classes)
@@ -164,6 +168,7 @@ class Fit:
 
         self.model = self._create_model(outputs)
         _check_pictures(self.model, self.prepare, train)
+        self._introduce(train)
         self.plan.place_model(self.model)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
@@ -299,6 +304,13 @@ class Fit:
         options |= section.options | self._auxiliary_option()
         return create_model(section.name, num_classes=outputs, weights=section.weights, seed=self.seed, **options)
 
+    def _introduce(self, train: Pictures) -> None:
+        """First weights that depend on the pictures, where the network has some and they do not come from a file."""
+        if self.model.pictures_wanted and self.recipe.model.weights is None:
+            first = train.select(np.arange(min(self.model.pictures_wanted, len(train))))
+            loader = Loader(first, self.prepare, replace(self.plan, device="cpu"), batch_size=256)
+            self.model.meet(torch.cat([batch.inputs for batch in loader.batches()]))
+
     def _size_option(self) -> dict[str, int]:
         """The size of the pictures, for a network that is built for one; what it can't take is said later."""
         name, size = self.recipe.model.name, self.prepare.output_size
@@ -335,12 +347,14 @@ class Fit:
         weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
+        answered = []
         with seeded(self.seed, "dropout", self.step):
             parts = (batch.inputs, batch.labels, batch.partner_labels)
             for inputs, labels, partners in zip(*(part.chunk(training.accumulate) for part in parts), strict=True):
                 with self.plan.arithmetic():
                     logits, auxiliary = self._answer(inputs)
                 logits = logits.float()
+                answered.append(logits.detach())
                 loss = mixture_loss(self.loss, logits, labels, partners, batch.share)
                 total += loss.detach()
                 for answers in auxiliary:
@@ -352,6 +366,8 @@ class Fit:
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)
             raise self._diverged(f"the loss is {mean_loss}", batch.indices)
+        if self.on_logits is not None:
+            self.on_logits(batch.indices, torch.cat(answered))
         if training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         learning_rate = self._learning_rate()

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from eyebright.layers.network import Network
+from eyebright.training.muon import Muon
 from eyebright.training.recipe import TrainingSection
 
 
-def make_optimizer(model: nn.Module, training: TrainingSection) -> Optimizer:
+def make_optimizer(model: Network, training: TrainingSection) -> Optimizer:
     """The recipe's optimiser over a model's trainable parameters, in two groups: those that decay, and the rest.
 
     Biases and the scales and shifts of normalisation (everything with one dimension) do not decay unless `decay_all`
-    is set.
+    is set. Muon has four groups, see `_make_muon`.
     """
+    if training.optimizer == "muon":
+        return _make_muon(model, training)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decaying = [parameter for parameter in trainable if training.decay_all or parameter.ndim > 1]
     spared = [parameter for parameter in trainable if not (training.decay_all or parameter.ndim > 1)]
@@ -33,10 +37,29 @@ def make_optimizer(model: nn.Module, training: TrainingSection) -> Optimizer:
     return kind(groups, lr=training.learning_rate, betas=training.betas, fused=True)
 
 
+def _make_muon(model: Network, training: TrainingSection) -> Muon:
+    """Filters go to Muon; dense layers, biases and normalisation to SGD with the rates that the recipe gives them."""
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    heads = (f"{model.head_name}.weight", f"{model.head_name}.bias")
+    head = [parameter for name, parameter in trainable.items() if name in heads]
+    others = [parameter for name, parameter in trainable.items() if name not in heads]
+    rate, momentum, decay = training.learning_rate, training.sgd_momentum, training.weight_decay
+    head_share = (training.head_learning_rate or rate) / rate
+    bias_share = (training.bias_learning_rate or rate) / rate
+    groups: list[dict[str, Any]] = [
+        {"params": [x for x in others if x.ndim == 4], "momentum": training.momentum, "orthogonal": True, "share": 1.0},
+        {"params": [x for x in others if x.ndim in (2, 3)], "momentum": momentum, "weight_decay": decay, "share": 1.0},
+        {"params": [x for x in others if x.ndim < 2], "momentum": momentum, "share": bias_share}
+        | ({"weight_decay": decay} if training.decay_all else {}),
+        {"params": head, "momentum": momentum, "weight_decay": decay, "share": head_share},
+    ]
+    return Muon([group for group in groups if group["params"]])
+
+
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Sets the learning rate of all groups."""
+    """Sets the learning rate of all groups; a group with a share of its own gets that many times as much."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("share", 1.0)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -52,7 +75,7 @@ def check_optimizer_tensors(optimizer: Optimizer, tensors: dict[str, Tensor]) ->
     Raises:
         ValueError: they differ; it says in what.
     """
-    kept = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD) else ("step", "exp_avg", "exp_avg_sq")
+    kept = ("momentum_buffer",) if isinstance(optimizer, torch.optim.SGD | Muon) else ("step", "exp_avg", "exp_avg_sq")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     expected = {f"{i}.{key}": parameter for i, parameter in enumerate(parameters) for key in kept}
     for name, tensor in tensors.items():

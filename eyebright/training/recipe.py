@@ -26,7 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=1)]
 
 ScheduleName = Literal["constant", "step", "multi_step", "cosine", "one_cycle", "linear", "plateau"]
-OptimizerName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw", "muon"]
 
 # keys that mean something only together with a certain value of another key
 _BELONGS_TO: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -34,7 +34,10 @@ _BELONGS_TO: dict[str, tuple[str, tuple[str, ...]]] = {
     "milestones": ("schedule", ("multi_step",)),
     "factor": ("schedule", ("step", "multi_step", "plateau")),
     "patience_epochs": ("schedule", ("plateau",)),
-    "momentum": ("optimizer", ("sgd",)),
+    "momentum": ("optimizer", ("sgd", "muon")),
+    "head_learning_rate": ("optimizer", ("muon",)),
+    "bias_learning_rate": ("optimizer", ("muon",)),
+    "sgd_momentum": ("optimizer", ("muon",)),
     "nesterov": ("optimizer", ("sgd",)),
     "betas": ("optimizer", ("adam", "adamw")),
     "label_smoothing": ("loss", ("cross_entropy",)),
@@ -130,9 +133,13 @@ class TrainingSection(_Section):
     Attributes:
         epochs: times that every training picture is seen.
         batch_size: pictures for each update of the weights.
-        optimizer: ``"sgd"``, ``"adam"`` (Kingma and Ba 2015) or ``"adamw"`` (Loshchilov and Hutter 2019).
+        optimizer: ``"sgd"``, ``"adam"`` (Kingma and Ba 2015), ``"adamw"`` (Loshchilov and Hutter 2019) or ``"muon"``
+            (Jordan et al. 2024: for filters; the rest is left to SGD).
         learning_rate: the highest that the schedule reaches.
-        momentum, nesterov: of SGD (Sutskever et al. 2013).
+        momentum, nesterov: of SGD (Sutskever et al. 2013); with muon, the momentum of filters.
+        head_learning_rate, bias_learning_rate: beside muon, the highest of the last layer, and of biases and
+            normalisation; without: `learning_rate`.
+        sgd_momentum: beside muon, Nesterov's, of everything but filters.
         betas: of Adam: decay of the averages of gradients and of their squares.
         weight_decay: pulls weights towards 0; with sgd and adam as a part of the gradient, with adamw beside it.
         decay_all: whether biases and normalisation decay too.
@@ -161,6 +168,9 @@ class TrainingSection(_Section):
     learning_rate: Positive
     momentum: Fraction = 0.9
     nesterov: bool = False
+    head_learning_rate: Positive | None = None
+    bias_learning_rate: Positive | None = None
+    sgd_momentum: Fraction = 0.85
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     decay_all: bool = False

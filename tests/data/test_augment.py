@@ -3,6 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 
 from eyebright.data.augment import Augment
@@ -228,6 +229,22 @@ def test_with_both_kinds_of_mixing_half_of_the_batches_get_each(batch):
         own, theirs = mixed.pixels == pixels, mixed.pixels == pixels[mixed.partners]
         blended += not (own | theirs).all()
     assert 70 < blended < 130
+
+
+@pytest.mark.parametrize("padding", [1, 3, 7])
+def test_padding_can_be_a_mirror(padding):
+    pixels = torch.randint(0, 256, (3, 8, 9, 3), dtype=torch.uint8, generator=random())
+    planes = pixels.permute(0, 3, 1, 2).float()
+    padded = F.pad(planes, (padding,) * 4, mode="reflect").permute(0, 2, 3, 1).byte()
+    expected = random_crop(padded, random(), (8, 9))
+    assert torch.equal(random_crop(pixels, random(), (8, 9), padding, "reflect"), expected)
+
+
+def test_a_mirror_goes_back_and_forth_where_padding_is_longer_than_the_picture():
+    row = torch.tensor([10, 20, 30], dtype=torch.uint8).reshape(1, 1, 3, 1)
+    whole = random_crop(row, random(), (11, 13), 5, "reflect")
+    along = [20, 10, 20, 30, 20, 10, 20, 30, 20, 10, 20, 30, 20]
+    assert whole[0, :, :, 0].tolist() == [along] * 11
 
 
 def test_the_random_crop_stands_in_the_place_of_the_centre_crop(batch):

@@ -222,7 +222,7 @@ OWN_OPTIONS = {
 }
 FAMILIES = (  # one network of each class that has a style
     *("lenet5", "alexnet", "alexnet_2012", "zfnet", "vgg11", "googlenet", "inception_v2", "inception_v3"),
-    *("inception_v4", "resnet18", "plain18", "resnet20_cifar", "cnn_cifar", "cnn_mnist", "cnn_recitation"),
+    *("inception_v4", "resnet18", "plain18", "resnet20_cifar", "cnn_cifar", "cnn_mnist", "cnn_recitation", "airbench"),
 )
 STYLED = [(name, *case) for name in FAMILIES for case in STYLES.values()] + [
     (name, options, ()) for name, options in OWN_OPTIONS.items()
