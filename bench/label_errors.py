@@ -125,7 +125,8 @@ def main() -> None:
     for row in rows:
         table.add_row(
             str(row["seed"]), f"{row['ours']:.1%}", f"{row['baseline']:.1%}", f"{row['ours'] / row['baseline']:.2f}",
-            f"{row['first_100']:.0%}", ", ".join(f"{one['accuracy']:.1%}" for one in row.get("validation", {}).values()),
+            f"{row['first_100']:.0%}",
+            ", ".join(f"{one['accuracy']:.1%}" for one in row.get("validation", {}).values()),
         )  # fmt: skip
     Console().print(table)
     if given.record:

@@ -1,3 +1,4 @@
+import copy
 import threading
 from dataclasses import replace
 
@@ -156,6 +157,24 @@ def test_with_every_augmentation_a_resumed_run_is_bit_equal(augment, settings, s
     for _ in resumed:
         pass
     assert_equal(straight.state().tensors, resumed.state().tensors)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_what_the_network_answered_is_told_before_it_learns(accumulate):
+    told = []
+    settings = {"accumulate": accumulate, "optimizer": "sgd", "learning_rate": 0.1}
+    fit = Fit(recipe(**settings), splits(), on_logits=lambda indices, logits: told.append((indices, logits)))
+    untrained = copy.deepcopy(fit.model)
+    reports = list(fit.steps())
+    steps = [report for report in reports if isinstance(report, StepReport)]
+    assert [len(indices) for indices, _ in told] == [step.images for step in steps]
+    first = next(iter(fit.loader.batches(0)))
+    indices, logits = told[0]
+    np.testing.assert_array_equal(indices, first.indices)
+    assert logits.dtype == torch.float32 and not logits.requires_grad
+    torch.testing.assert_close(logits, untrained.train()(first.inputs).detach(), rtol=1e-4, atol=1e-5)
+    epoch = np.concatenate([indices for indices, _ in told[: steps[0].steps_per_epoch]])
+    assert sorted(epoch.tolist()) == list(range(len(fit.loader.pictures)))
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "nll", "binary_cross_entropy"])
