@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from eyebright.errors import DeviceError
+
+# mallopt(3): never give the top of the heap back (M_TRIM_THRESHOLD), ask for more at once (M_TOP_PAD), no mapping of
+# their own for large blocks (M_MMAP_MAX)
+_KEEP_FREED_MEMORY = ((-1, -1), (-2, 64 * 2**20), (-4, 0))
 
 NumberFormat = Literal["float32", "bfloat16"]
 
@@ -96,6 +101,18 @@ def choose_plan(
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         torch_version=torch.__version__,
     )
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep the memory that tensors free, for the next ones; True where it can (glibc).
+
+    Otherwise every large tensor is made of fresh pages, which the system has to clear first: on a CPU that takes longer
+    than most element-wise operations. The process then holds as much memory as it ever needed until it ends.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return all(library.mallopt(option, value) == 1 for option, value in _KEEP_FREED_MEMORY)
 
 
 def describe_machine() -> dict[str, Any]:
