@@ -211,7 +211,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 def test_freed_memory_is_used_again():
-    """Fresh pages of 20 tensors of 64 MB: 15,600 each where pages are not huge, and none of them where they are kept."""
+    """20 tensors of 64 MB: 15,600 fresh pages each where pages are not huge, and none of them where they are kept."""
     faults = {
         how: int(subprocess.run([sys.executable, "-c", CHURN, how], capture_output=True, text=True, check=True).stdout)
         for how in ("keep", "as usual")

@@ -10,10 +10,10 @@ Source:
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import cast
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.layers.blocks import Style, draw_weights, he, pass_on
@@ -23,8 +23,6 @@ STYLE = Style(nonlinearity="gelu")
 MOMENTUM = 0.4  # of normalisation's running statistics: there are few steps to learn them from
 PATCH = 2  # pixels: side of the patches that are whitened
 EVENNESS = 5e-4  # added to the variance of each direction of the patches before whitening
-
-Width = PositiveInt
 
 
 class Scale(nn.Module):
@@ -62,7 +60,7 @@ class Airbench(Network):
         self,
         num_classes: PositiveInt = 10,
         in_channels: PositiveInt = 3,
-        widths: Annotated[tuple[Width, Width, Width], Field()] = (64, 256, 256),
+        widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 256, 256),
         style: Style = STYLE,
     ):
         super().__init__()
