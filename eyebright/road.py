@@ -24,7 +24,7 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
-from eyebright.engines.build import INT8
+from eyebright.engines.build import INT8, check_engine
 from eyebright.engines.choose import use_engine
 from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import CENTRE
@@ -220,6 +220,8 @@ def evaluate_source(
         EngineError: there is no such engine, or it cannot work here.
     """
     path = Path(classifier_or_run)
+    if engine != "auto":
+        check_engine(engine, choose_plan(device))  # before anything slow
 
     def measure(classifier: Classifier, pictures: Pictures) -> AnyEvaluation:
         with Display(Console(stderr=True)) as screen:

@@ -51,12 +51,15 @@ def command(
 ) -> None:
     """Classify pictures: files, folders (with or without class folders) and archives."""
     from eyebright.data.sources import gather_pictures
-    from eyebright.engines.build import INT8
+    from eyebright.device import choose_plan
+    from eyebright.engines.build import INT8, check_engine
     from eyebright.engines.choose import use_engine
     from eyebright.evaluation.views import find_views
     from eyebright.road import calibration_pictures, open_classifier
 
     shown = find_views(views, tuple(scales or ()))
+    if engine != "auto":
+        check_engine(engine, choose_plan(device))  # before anything slow
     paths = gather_pictures(pictures)
     loaded = open_classifier(classifier, weights, device=device)
     if shown.crops != "dense" or engine != "auto":
