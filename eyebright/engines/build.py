@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ PACKAGES = {"openvino": ("openvino",), INT8: ("openvino", "nncf")}
 ENGINES = ("float32", "bfloat16", "compiled", "openvino", INT8)
 ROWS_ON_GPU = 64  # pictures that a compiled network computes together there
 MOST_CALIBRATION, LEAST_CALIBRATION = 304, 96  # pictures; whole batches of 16
+MOST_REASON = 300  # characters of what another library says has gone wrong
 
 
 def build_engine(classifier: Classifier, name: str, calibrate: Pictures | None = None) -> Classifier:
@@ -157,7 +159,7 @@ def _at_work(name: str, model: str) -> Iterator[None]:
     except EyebrightError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = shorten(str(error), MOST_REASON, placeholder=" …") or type(error).__name__
         raise EngineError(
             f"the engine '{name}' failed with {model or 'this network'}: {reason}",
             expected="a network that it can translate, and the memory to do so",

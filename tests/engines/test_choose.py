@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,6 +138,15 @@ def test_quantised_networks_are_never_chosen_and_real_ones_are_measured(classifi
     monkeypatch.setattr(torch, "compile", lambda model, **options: model)
     assert set(choose.measure(classifier, inputs)) <= {"float32", "compiled", "openvino"}
     assert all(speed.build > 0 < speed.picture for speed in choose.measure(classifier, inputs).values())
+
+
+def test_float32_stands_in_for_bfloat16_beyond_its_tolerance(classifier, inputs, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, **options: model)
+    half = replace(classifier, plan=replace(classifier.plan, number_format="bfloat16"))
+    found = set(choose.measure(half, inputs))
+    assert "bfloat16" in found and "float32" not in found
+    monkeypatch.setitem(choose.TOLERANCES, "bfloat16", choose.Tolerance(0.0, 1.0))
+    assert set(choose.measure(half, inputs)) == {"float32"}
 
 
 def test_comparing_counts_as_by_hand():
