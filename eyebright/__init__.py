@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from eyebright.data.sources import load_data, load_pictures
     from eyebright.data.split import Splits
     from eyebright.device import Plan, choose_plan
+    from eyebright.engines.choose import use_engine
     from eyebright.errors import EyebrightError
     from eyebright.evaluation.evaluate import Evaluation, evaluate
     from eyebright.inspection.summary import summarise
@@ -71,6 +72,7 @@ _HOMES = {
     "resume": "road",
     "summarise": "inspection.summary",
     "train": "road",
+    "use_engine": "engines.choose",
 }
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "resume",
     "summarise",
     "train",
+    "use_engine",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from eyebright.data.decode import decode_file, to_channels
 from eyebright.data.images import Pixels
 from eyebright.data.prepare import Prepare
 from eyebright.device import Plan, choose_plan
-from eyebright.errors import DataError, EyebrightError
+from eyebright.errors import DataError, EngineError, EyebrightError
 from eyebright.files import not_a
 from eyebright.layers.network import Network
 from eyebright.models.create import create_model
@@ -64,6 +64,21 @@ class Prediction:
         return f"{self.name}: " + ", ".join(f"{name} {share:.1%}" for name, share in self.top(3))
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What answers in the place of a classifier's network; see `eyebright.engines`.
+
+    Attributes:
+        name: of the engine, and where it is not in the name, the number format.
+        answer: normalised pictures, float32 `[n · rows, C, H, W]`, channels last in memory → logits `[n · rows, K]`.
+        rows: pictures that it computes together.
+    """
+
+    name: str
+    answer: Callable[[Tensor], Tensor]
+    rows: int = ROWS
+
+
 @dataclass(eq=False)
 class Classifier:
     """A network, its class names and its Prepare: what is saved, shipped, loaded and called.
@@ -74,6 +89,7 @@ class Classifier:
         prepare: what is done to every picture first.
         facts: what else travels with the weights: licence, origin, metrics, class_ids, multi_label. Plain values.
         plan: device and number format of its answers.
+        engine: what answers in the place of `model`; see `eyebright.use_engine`.
     """
 
     model: Network
@@ -81,6 +97,7 @@ class Classifier:
     prepare: Prepare
     facts: dict[str, Any] = field(default_factory=dict)
     plan: Plan = field(default_factory=choose_plan)
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         outputs = self.model.head.out_features
@@ -108,6 +125,11 @@ class Classifier:
     def multi_label(self) -> bool:
         """Whether a picture can have several labels: each output is then answered for itself, by a sigmoid."""
         return self.facts.get("multi_label") is True
+
+    @property
+    def engine_name(self) -> str:
+        """What answers: ``"float32"`` or ``"bfloat16"`` where it is the network itself, else the engine's name."""
+        return self.plan.number_format if self.engine is None else self.engine.name
 
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Classifies one picture, or several.
@@ -164,15 +186,22 @@ class Classifier:
 
         Returns:
             float32 `[N, K]` on the CPU. A network with a single output z counts as two with logits 0 and z.
+
+        Raises:
+            InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
         """
         self.model.eval()
+        self.model.check_input_size(*inputs.shape[-2:])
         count = len(inputs)
-        missing = -count % ROWS
+        missing = -count % (self.engine.rows if self.engine else ROWS)
         filled = torch.cat([inputs, inputs[-1:].expand(missing, -1, -1, -1)]) if missing else inputs
         filled = self._place(filled)
-        pieces = torch.split(filled, ROWS) if self.plan.device == "cpu" else (filled,)
         with self.plan.arithmetic():
-            logits = torch.cat([self.model(piece) for piece in pieces])
+            if self.engine is not None:
+                logits = self.engine.answer(filled)
+            else:
+                pieces = torch.split(filled, ROWS) if self.plan.device == "cpu" else (filled,)
+                logits = torch.cat([self.model(piece) for piece in pieces])
         return two_logits(logits[:count].float()).cpu()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -191,7 +220,14 @@ class Classifier:
 
         Raises:
             InputSizeError: the pictures are smaller than the network was built for.
+            EngineError: an engine stands in the network's place, which answers pictures of one size only.
         """
+        if self.engine is not None:
+            raise EngineError(
+                f"the engine '{self.engine_name}' was to be applied densely",
+                expected="float32 or bfloat16: the network itself",
+                remedy="choose one of these with --engine, or other views",
+            )
         self.model.eval()
         with self.plan.arithmetic():
             maps = self.model.score_map(self._place(inputs))

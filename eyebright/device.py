@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
+import shutil
+import sysconfig
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -113,6 +117,14 @@ def keep_freed_memory() -> bool:
         return False
     library = ctypes.CDLL(None)
     return all(library.mallopt(option, value) == 1 for option, value in _KEEP_FREED_MEMORY)
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch's compiler has here what it works with: a C++ compiler with Python's headers; on a GPU, Triton."""
+    compilers = (os.environ.get("CXX", "g++"), "clang++") if device == "cpu" else ("cc", "gcc", "clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    triton = device == "cpu" or importlib.util.find_spec("triton") is not None
+    return triton and headers.exists() and any(shutil.which(name) for name in compilers)
 
 
 def describe_machine() -> dict[str, Any]:

@@ -13,6 +13,7 @@
     ├── StoredFileError         a classifier or checkpoint file: damaged, or not what its name says
     ├── RunError                a run folder: missing, in use, already there
     ├── DeviceError             a device that was asked for and is not there
+    ├── EngineError             an engine that was asked for and cannot answer here
     ├── OutputError             a file or folder that cannot be written
     └── TrainingDivergedError   a loss that is no longer a finite number
 
@@ -88,6 +89,10 @@ class RunError(EyebrightError):
 
 class DeviceError(EyebrightError):
     """A device was asked for and is not there."""
+
+
+class EngineError(EyebrightError):
+    """An engine was asked for and cannot answer here."""
 
 
 class OutputError(EyebrightError):

@@ -21,9 +21,11 @@ from eyebright.classifier import Classifier
 from eyebright.data.amend import amend, apply_decisions
 from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
-from eyebright.data.sources import load_data, load_parts
+from eyebright.data.sources import load_data, load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
+from eyebright.engines.build import INT8, check_engine
+from eyebright.engines.choose import use_engine
 from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import CENTRE
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
@@ -192,6 +194,8 @@ def evaluate_source(
     weights: str | None = None,
     skip_unreadable: bool = False,
     curation: str | Path | None = None,
+    engine: str = "auto",
+    calibrate: str | Path | None = None,
 ) -> AnyEvaluation:
     """Evaluates a run or a classifier on a part of a source.
 
@@ -207,12 +211,25 @@ def evaluate_source(
             says so.
         curation: a file of decisions about the pictures evaluated on. A run's own data are parted as they were in
             training, with its recipe's decisions; then these are applied. The run keeps its own figures.
+        engine: what answers, see `use_engine`; the run keeps figures of its network itself only.
+        calibrate: SOURCE of pictures for the engine ``openvino-int8``; for a run, default: its training part.
 
     Raises:
         DataError: the source lacks the part, has classes that the classifier does not know, or the decisions are not
             about its pictures.
+        EngineError: there is no such engine, or it cannot work here.
     """
     path = Path(classifier_or_run)
+    if engine != "auto":
+        check_engine(engine, choose_plan(device))  # before anything slow
+
+    def measure(classifier: Classifier, pictures: Pictures) -> AnyEvaluation:
+        with Display(Console(stderr=True)) as screen:
+            if views.crops != "dense" or engine != "auto":  # an engine answers pictures of one size
+                more = calibration_pictures(path, calibrate, root=root) if engine == INT8 else None
+                classifier = use_engine(classifier, engine, pictures=pictures, calibrate=more, say=screen.say)
+            screen.count("evaluating", len(pictures))
+            return evaluate_any(classifier, pictures, views=views, on_batch=screen.reach)
 
     def find(source: str | Path) -> Pictures:
         parts, _ = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
@@ -226,14 +243,14 @@ def evaluate_source(
                 remedy="add --data and a name, folder or archive",
             )
         pictures = find(data)
-        return _evaluate(open_classifier(path, weights, device=device), pictures, views)
+        return measure(open_classifier(path, weights, device=device), pictures)
     run = Run.open(path)
     classifier = run.classifier(device)
     own = run.recipe.data
     if data is not None and str(data) != own.source:
         pictures = find(data)
         _warn_of_trained(run, pictures, str(data))
-        return _evaluate(classifier, pictures, views)
+        return measure(classifier, pictures)
     splits = _load(run.recipe, root, skip_unreadable=skip_unreadable)
     parts = splits.parts()
     if curation is not None:
@@ -250,11 +267,12 @@ def evaluate_source(
             stacklevel=2,
         )
     if part != "test":
-        return _evaluate(classifier, pictures, views)
+        return measure(classifier, pictures)
     with run.locked():
         run.open_test("evaluate")
-        evaluation = _evaluate(classifier, pictures, views)
-        if not changes and views == CENTRE and curation is None:
+        evaluation = measure(classifier, pictures)
+        as_trained = evaluation.engine == classifier.engine_name
+        if not changes and views == CENTRE and curation is None and as_trained:
             run.write_evaluation(evaluation.as_dict())
     return evaluation
 
@@ -295,10 +313,19 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     return Classifier.load(path, device=device)
 
 
-def _evaluate(classifier: Classifier, pictures: Pictures, views: Views) -> AnyEvaluation:
-    with Display(Console(stderr=True)) as screen:
-        screen.count("evaluating", len(pictures))
-        return evaluate_any(classifier, pictures, views=views, on_batch=screen.reach)
+def calibration_pictures(
+    where: str | Path, source: str | Path | None = None, *, root: str | Path | None = None
+) -> Pictures | None:
+    """Pictures to calibrate an engine with: those of a source, else a run's training part; None where there is neither.
+
+    Args:
+        where: a run's folder, a classifier file, or a network.
+        source: SOURCE of pictures, with or without classes.
+        root: where published sets are.
+    """
+    if source is not None:
+        return load_pictures(source, root=root)
+    return _load(Run.open(where).recipe, root).train if Path(where).is_dir() else None
 
 
 def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:

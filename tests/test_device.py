@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from eyebright.device import Plan, choose_plan, describe_machine, keep_freed_memory
+from eyebright.device import Plan, can_compile, choose_plan, describe_machine, keep_freed_memory
 from eyebright.errors import DeviceError
 
 
@@ -222,3 +222,24 @@ def test_freed_memory_is_used_again():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "triton", "expected"),
+    [
+        ("cpu", {"g++", "Python.h"}, False, True),
+        ("cpu", {"clang++", "Python.h"}, False, True),
+        ("cpu", {"g++"}, False, False),
+        ("cpu", {"gcc", "Python.h"}, False, False),
+        ("cuda", {"gcc", "Python.h"}, True, True),
+        ("cuda", {"gcc", "Python.h"}, False, False),
+    ],
+)
+def test_what_the_compiler_works_with_is_looked_for(monkeypatch, tmp_path, device, there, triton, expected):
+    for name in there:
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if triton else None)
+    assert can_compile(device) == expected

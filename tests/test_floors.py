@@ -14,7 +14,7 @@ FLOORS = (
     ("models",),
     ("classifier",),
     ("evaluation",),
-    ("training",),
+    ("training", "engines"),
     ("inspection",),
     ("lab", "curation"),
     ("road",),

@@ -10,7 +10,7 @@ def test_the_exports_are_these_and_no_others():
         "Augment", "Classifier", "Curation", "Drift", "Evaluation", "EyebrightError", "Fit", "ImageFiles", "Images",
         "Plan", "Prediction", "Prepare", "Recipe", "Report", "Run", "Splits", "choose_plan", "create_model",
         "cross_validate", "curate", "evaluate", "find_drift", "find_duplicates", "list_models", "list_recipes",
-        "load_data", "load_pictures", "load_recipe", "resume", "summarise", "train",
+        "load_data", "load_pictures", "load_recipe", "resume", "summarise", "train", "use_engine",
     ]  # fmt: skip
 
 

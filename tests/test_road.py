@@ -16,8 +16,10 @@ from rich.console import Console
 from eyebright import road
 from eyebright.data.decisions import Decision, write_decisions
 from eyebright.data.sources import load_data
+from eyebright.engines import choose
 from eyebright.errors import DataError, DataWarning, OutputError, PictureError, RecipeError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import evaluate
+from eyebright.evaluation.views import VIEWS
 from eyebright.files import write_json
 from eyebright.training.checkpoint import list_checkpoints
 from eyebright.training.fit import Fit
@@ -631,3 +633,26 @@ def test_a_report_can_be_written_anew(finished):
     finished.report_path.unlink()
     assert road.report(finished.path).report_path.exists()
     assert len(finished.report_path.read_text()) == pytest.approx(len(text), rel=0.05)
+
+
+def test_many_pictures_are_evaluated_by_the_fastest_engine_and_the_run_keeps_its_figures(finished, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, **options: model)
+    monkeypatch.setattr(choose, "LEAST_PICTURES", 300)
+    monkeypatch.setattr(choose, "WORTH_SECONDS", 0.0)
+    usual = Run.open(finished.path).classifier().plan.number_format
+    monkeypatch.setattr(choose, "measure", lambda *_: {usual: choose.Speed(0, 1), "compiled": choose.Speed(0, 0.5)})
+    kept = {name: value for name, value in finished.evaluation.items() if name != "test_opened"}
+    fast = road.evaluate_source(finished.path)
+    assert fast.engine == f"compiled {usual}"
+    now = Run.open(finished.path).evaluation
+    assert {name: value for name, value in now.items() if name != "test_opened"} == kept
+    assert now["engine"] == usual
+    assert road.evaluate_source(finished.path, part="val").engine == usual  # 144 pictures
+    dense = replace(VIEWS["dense"], scales=(36,))
+    assert road.evaluate_source(finished.path, views=dense).engine == usual
+
+
+def test_calibration_pictures_are_those_named_or_a_runs_training_part(finished, two_classes):
+    assert len(road.calibration_pictures(finished.path)) == len(finished.contract.pixels["train"])
+    assert len(road.calibration_pictures(finished.path, two_classes / "dark")) == 30
+    assert road.calibration_pictures(finished.classifier_path) is None

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eyebright.cli.options import (
+    Calibrate,
     Curation,
     Device,
+    Engine,
     Json,
     Root,
     Scales,
@@ -43,6 +45,8 @@ def command(
     skip_unreadable: SkipUnreadable = False,
     curation: Curation = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    calibrate: Calibrate = None,
     json: Json = False,
 ) -> None:
     """Measure how good a classifier is: accuracy with its interval, loss, confusion, each class."""
@@ -60,13 +64,15 @@ def command(
         weights=weights,
         skip_unreadable=skip_unreadable,
         curation=curation,
+        engine=engine,
+        calibrate=calibrate,
     )
     if json:
         print_json(evaluation.as_dict())
         return
     from eyebright.evaluation.multi_label import MultiLabelEvaluation
 
-    make_console().print(str(evaluation), highlight=False)
+    make_console().print(f"{evaluation}, answered by {evaluation.engine}", highlight=False)
     if isinstance(evaluation, MultiLabelEvaluation):
         _print_labels(evaluation)
     else:

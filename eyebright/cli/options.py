@@ -30,6 +30,18 @@ Curation = Annotated[
     typer.Option(metavar="FILE", help="Apply decisions about pictures: to relabel, drop or add.", show_default=False),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Engine = Annotated[
+    str,
+    typer.Option(help="What computes the answers: auto, float32, bfloat16, compiled, openvino or openvino-int8."),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Pictures that openvino-int8 is calibrated with (default: the run's training part).",
+        show_default=False,
+    ),
+]
 Weights = Annotated[
     str | None, typer.Option(help="Published weights of the network named: imagenet, cifar10.", show_default=False)
 ]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eyebright.cli.options import Device, Scales, Weights, make_console, print_json
+from eyebright.cli.options import Calibrate, Device, Engine, Root, Scales, Weights, make_console, print_json
 from eyebright.cli.options import Views as ViewsOption
 
 if TYPE_CHECKING:
     from eyebright.classifier import Classifier, Prediction
+    from eyebright.data.images import ImageFiles
     from eyebright.evaluation.views import Views
 
 
@@ -44,15 +45,26 @@ def command(
     views: ViewsOption = "centre",
     scales: Scales = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    calibrate: Calibrate = None,
+    root: Root = None,
 ) -> None:
     """Classify pictures: files, folders (with or without class folders) and archives."""
     from eyebright.data.sources import gather_pictures
+    from eyebright.device import choose_plan
+    from eyebright.engines.build import INT8, check_engine
+    from eyebright.engines.choose import use_engine
     from eyebright.evaluation.views import find_views
-    from eyebright.road import open_classifier
+    from eyebright.road import calibration_pictures, open_classifier
 
     shown = find_views(views, tuple(scales or ()))
+    if engine != "auto":
+        check_engine(engine, choose_plan(device))  # before anything slow
     paths = gather_pictures(pictures)
     loaded = open_classifier(classifier, weights, device=device)
+    if shown.crops != "dense" or engine != "auto":
+        more = calibration_pictures(classifier, calibrate, root=root) if engine == INT8 else None
+        loaded = use_engine(loaded, engine, pictures=_as_pictures(loaded, paths), calibrate=more, say=_say)
     predictions = _predict(loaded, paths, shown)
     if json or form is Form.JSON:
         print_json(
@@ -81,17 +93,25 @@ def _predict(classifier: Classifier, paths: list[Path], views: Views) -> list[Pr
 
 
 def _predict_chunk(classifier: Classifier, paths: list[Path], views: Views) -> list[Prediction]:
-    import numpy as np
-
     from eyebright.classifier import Prediction
-    from eyebright.data.images import ImageFiles
     from eyebright.evaluation.views import VIEWS, view_probabilities
 
     if views == VIEWS["centre"]:
         return classifier.predict(paths)
-    files = ImageFiles(tuple(paths), np.zeros(len(paths), dtype=np.int64), classifier.classes)
-    rows = view_probabilities(classifier, files, views).tolist()
+    rows = view_probabilities(classifier, _as_pictures(classifier, paths), views).tolist()
     return [Prediction(str(path), classifier.classes, tuple(row)) for path, row in zip(paths, rows, strict=True)]
+
+
+def _as_pictures(classifier: Classifier, paths: list[Path]) -> ImageFiles:
+    import numpy as np
+
+    from eyebright.data.images import ImageFiles
+
+    return ImageFiles(tuple(paths), np.zeros(len(paths), dtype=np.int64), classifier.classes)
+
+
+def _say(what: str) -> None:
+    typer.echo(what, err=True)
 
 
 def _print_csv(predictions: list[Prediction], top: int, multi_label: bool) -> None:

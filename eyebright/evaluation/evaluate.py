@@ -52,11 +52,13 @@ class Evaluation:
         logits: float32 `[N, K]`.
         labels: int64 `[N]`, indices into `classes`.
         classes: class names in order.
+        engine: what answered, see `Classifier.engine_name`.
     """
 
     logits: Logits = field(repr=False)
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
+    engine: str = ""
 
     @property
     def count(self) -> int:
@@ -160,6 +162,7 @@ class Evaluation:
             "loss": self.loss,
             "calibration_error": self.calibration_error,
             "count": self.count,
+            "engine": self.engine,
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),
             "most_confused": [list(pair) for pair in self.most_confused()],
@@ -217,7 +220,7 @@ def evaluate(
     else:
         shares = view_probabilities(classifier, pictures, views, on_batch=on_batch)
         logits = np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
-    return Evaluation(logits, labels, classifier.classes)
+    return Evaluation(logits, labels, classifier.classes, classifier.engine_name)
 
 
 def compute_logits(

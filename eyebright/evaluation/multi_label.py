@@ -75,11 +75,13 @@ class MultiLabelEvaluation:
         logits: float32 `[N, K]`.
         labels: int64 `[N, K]` of 0 and 1.
         classes: names of the labels in order.
+        engine: what answered, see `Classifier.engine_name`.
     """
 
     logits: Logits = field(repr=False)
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
+    engine: str = ""
 
     @property
     def count(self) -> int:
@@ -174,6 +176,7 @@ class MultiLabelEvaluation:
             "macro": asdict(self.macro),
             "loss": self.loss,
             "count": self.count,
+            "engine": self.engine,
             "classes": list(self.classes),
             "per_class": {row.name: {k: v for k, v in asdict(row).items() if k != "name"} for row in self.per_class},
         }
@@ -253,7 +256,7 @@ def evaluate_multi_label(
     else:
         shares = torch.from_numpy(view_probabilities(classifier, pictures, views, on_batch=on_batch))
         logits = shares.logit(1e-15).float().numpy()
-    return MultiLabelEvaluation(logits, labels, classifier.classes)
+    return MultiLabelEvaluation(logits, labels, classifier.classes, classifier.engine_name)
 
 
 def _mean_of_known(values: Iterable[float | None]) -> float | None:

@@ -108,6 +108,31 @@ def test_views_of_evaluate_and_predict(eyebright, run, tmp_path):
     assert (done.returncode, "crops of 32×32 from pictures of 32 pixels" in done.stderr) == (1, True)
 
 
+def test_engines_of_evaluate_and_predict(eyebright, run, tmp_path):
+    pytest.importorskip("nncf")
+    evaluate, kept = ("evaluate", run, "--json", "--engine"), json.loads((run / "evaluation.json").read_text())
+    plain, fast, small = (
+        json.loads(eyebright(*evaluate, name).stdout) for name in ("float32", "openvino", "openvino-int8")
+    )
+    assert fast["engine"].startswith("openvino ") and small["engine"] == "openvino-int8"
+    assert fast["loss"] == pytest.approx(plain["loss"], rel=1e-2) and fast["loss"] != plain["loss"]
+    assert abs(small["top1"] - plain["top1"]) < 0.02
+    now = json.loads((run / "evaluation.json").read_text())
+    assert (now["loss"], now["engine"]) == (kept["loss"], kept["engine"])  # others' figures are not the run's
+    Image.effect_noise((8, 8), 90).save(tmp_path / "0.png")
+    predict = ("predict", run, tmp_path / "0.png", "--json", "--top", 10, "--engine")
+    names = ("auto", "openvino", "openvino-int8")
+    ours, theirs, whole = (json.loads(eyebright(*predict, name).stdout)[0]["top"] for name in names)
+    ours, theirs, whole = ({row["class"]: row["probability"] for row in top} for top in (ours, theirs, whole))
+    assert theirs == pytest.approx(ours, abs=0.05)
+    assert whole == pytest.approx(ours, abs=0.2) and whole != ours
+    classifier = ("predict", run / "classifier.safetensors", tmp_path / "0.png", "--json", "--engine", "openvino-int8")
+    assert "0 pictures to calibrate" in eyebright(*classifier).stderr
+    calibrated = json.loads(eyebright(*classifier, "--calibrate", "digits").stdout)
+    assert calibrated[0]["top"][0]["probability"] == pytest.approx(max(ours.values()), abs=0.2)
+    assert "was to be applied densely" in eyebright(*evaluate, "openvino", "--views", "dense", "--scale", 36).stderr
+
+
 def test_train_with_folds_tells_mean_and_interval_and_is_resumed(eyebright, tmp_path):
     options = ("train", "lenet5-digits", "--folds", 2, "--set", "training.epochs=1", "--out", tmp_path / "all")
     told = json.loads(eyebright(*options, "--json").stdout)
@@ -342,6 +367,7 @@ BAD_INPUT = {
         "no option 'droput'",
     ),
     "no such device": (None, ["train", "lenet5-digits", "--device", "cuda:99"], "is not on this machine"),
+    "no such engine": (None, ["predict", "{data}", "{data}", "--engine", "openvin"], "did you mean 'openvino'?"),
     "not a run": (None, ["train", "--resume", "{data}"], "is not a run"),
     "nothing to predict": (None, ["predict", "{data}", "{data}/nowhere.png"], "there is nothing at"),
 }
