@@ -126,7 +126,7 @@ class Network(nn.Module):
                 x = F.conv2d(x, module.weight.view(len(module.weight), -1, side, side), module.bias)
             elif module is self.head:
                 x = module(x.movedim(1, -1)).movedim(-1, 1)
-            elif not isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten):
+            elif not isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d | nn.Flatten):
                 x = module(x)
         return x
 
