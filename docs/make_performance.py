@@ -50,7 +50,7 @@ def render() -> str:
     head = ("network", "way", "pictures/s", "spread", "× stock", "of the peak")
     text = [
         "# Performance",
-        "<!-- made by docs/make_performance.py from records/: measure anew with `make record NAME=…`, then `make docs` -->",
+        "<!-- made by docs/make_performance.py from records/: measure anew, `make record NAME=…`; then `make docs` -->",
         "Every figure is measured beside the script that any PyTorch user writes, in one run, way after way and round "
         "after round; the median counts. The peak is what one large matrix product reaches on the same machine.",
         "## Training",
