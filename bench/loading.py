@@ -91,6 +91,7 @@ def measure(paths: list[Path], side: int) -> dict[str, Any]:
     ways: dict[str, Callable[[], Iterable[torch.Tensor]]] = {
         "usual": lambda: DataLoader(usual, BATCH, num_workers=WORKERS),
         "ours": lambda: Loader(pictures, prepare, PLAN, BATCH, workers=WORKERS).pixels(),
+        "ours, one worker": lambda: Loader(pictures, prepare, PLAN, BATCH, workers=1).pixels(),
         "second pass, mapped": lambda: Loader(prepared, prepare, PLAN, BATCH, workers=WORKERS).pixels(),
         "second pass, in memory": lambda: Loader(kept, prepare, PLAN, BATCH).pixels(),
         "first pass of a later run": lambda: Loader(keep_ready(pictures, prepare), prepare, PLAN, BATCH).pixels(),
