@@ -14,7 +14,7 @@ Kind = Literal["contradiction", "leak", "label", "duplicate", "two classes", "od
 KINDS: dict[Kind, str] = {
     "contradiction": "the same picture under two labels: one of them is wrong",
     "leak": "the same picture in two parts: figures on the later part are too good",
-    "label": "labels that contradict what was predicted without them",
+    "label": "labels that contradict what a classifier makes of the picture",
     "duplicate": "the same picture twice in one part: it counts twice",
     "two classes": "pictures that could be of either of two classes",
     "odd": "pictures unlike the others in brightness, sharpness or size",
