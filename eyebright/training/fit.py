@@ -20,7 +20,7 @@ from eyebright.data.images import Pictures
 from eyebright.data.labels import is_multi_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
-from eyebright.device import Plan, choose_plan
+from eyebright.device import Plan, choose_plan, keep_freed_memory
 from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import evaluate_any
 from eyebright.layers.network import Network
@@ -158,6 +158,8 @@ class Fit:
     ):
         self.recipe, self.seed, self.on_logits = recipe, seed, on_logits
         self.plan = plan or choose_plan(number_format=recipe.training.number_format)
+        if self.plan.device == "cpu":
+            keep_freed_memory()
         _check_parts(splits)
         outputs = count_outputs(recipe.training, splits.train.labels, splits.classes)
         self.facts = {"multi_label": True} if is_multi_label(splits.train.labels) else {}
