@@ -25,7 +25,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from eyebright.data.images import Pictures
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan, describe_machine
@@ -88,7 +87,7 @@ CASES = {
 
 def ours(case: Case, folder: Path, device: str, seconds: float, most: int) -> dict[str, float]:
     """Trains with the product's own loop; the first steps are not counted."""
-    pictures = load(folder)
+    pictures = load_parts(folder)["train"]
     started = time.perf_counter()
     fit = Fit(case.recipe(), Splits(pictures, None, pictures), plan=choose_plan(device))
     ready = time.perf_counter() - started
@@ -100,12 +99,6 @@ def ours(case: Case, folder: Path, device: str, seconds: float, most: int) -> di
             if spent >= seconds or counted >= most:
                 break
     return {"images_per_second": counted * case.batch / spent, "steps": counted, "seconds_to_get_ready": ready}
-
-
-def load(folder: Path) -> Pictures:
-    """At most 5,000 pictures of a folder of class folders, evenly from all."""
-    pictures = load_parts(folder)["train"]
-    return pictures.select(range(0, len(pictures), -(-len(pictures) // MOST_PICTURES)))
 
 
 def matrix_peak(number_format: str, device: str) -> float:
@@ -123,10 +116,10 @@ def matrix_peak(number_format: str, device: str) -> float:
     return best
 
 
-def measure(case: Case, folder: Path, device: str, rounds: int, seconds: float, most: int) -> Iterator[tuple[str, Any]]:
+def measure(name: str, folder: Path, device: str, rounds: int, seconds: float, most: int) -> Iterator[tuple[str, Any]]:
     """(way, what its process said), way by way and round by round."""
     limits = ["--device", device, "--seconds", str(seconds), "--most", str(most)]
-    name = next(name for name, other in CASES.items() if other == case)
+    case = CASES[name]
     ways = {
         "stock float32": case.stock(folder, *limits),
         "stock bfloat16": case.stock(folder, "--bfloat16", "--channels-last", *limits),
@@ -165,7 +158,7 @@ def summarise_case(case: Case, said: dict[str, list[dict[str, float]]], peaks: d
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--cifar", type=Path, help="folder of class folders of 32×32 JPEGs")
+    options.add_argument("--cifar", type=Path, help="folder of class folders of 32×32 JPEGs: a training part")
     options.add_argument("--photos", type=Path, help="folder of class folders of photographs")
     options.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     options.add_argument("--rounds", type=int, default=3)
@@ -187,7 +180,7 @@ def main() -> None:
             case = CASES[name]
             folder = gather(given.cifar if case.source == "cifar" else given.photos, Path(links) / name)
             said: dict[str, list[dict[str, float]]] = {}
-            for way, answer in measure(case, folder, given.device, given.rounds, given.seconds, given.most):
+            for way, answer in measure(name, folder, given.device, given.rounds, given.seconds, given.most):
                 said.setdefault(way, []).append(answer)
                 Console(stderr=True).print(f"{name}: {way} {answer['images_per_second']:.1f} images/s", highlight=False)
             results[name] = summarise_case(case, said, peaks)

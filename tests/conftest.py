@@ -68,16 +68,6 @@ def is_whole(config):
     return everything and not hasattr(config, "workerinput") and not any(config.getoption(c, None) for c in choices)
 
 
-def pytest_collection_modifyitems(items):
-    """Tests that interrupt training come first, those of engines last.
-
-    An interrupted training that goes on in a process which has used OpenVINO crashes, for a reason not yet known. The
-    command line never does both in one process.
-    """
-    first, last = ("test_crossvalidation.py", "test_road.py"), "engines"
-    items.sort(key=lambda item: (last in item.path.parts) - (item.path.name in first))
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     """With several processes: what each has met is brought together."""

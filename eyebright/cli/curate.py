@@ -33,7 +33,9 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the page, the list and figures.", show_default="curation/<name>")
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts, each of which is predicted by the others.")] = 5,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts, each predicted by the others: where pictures are few, or with `--run`.")
+    ] = 5,
     seed: Annotated[int, typer.Option(help="Of folds and features.")] = 0,
     root: Root = None,
     skip_unreadable: SkipUnreadable = False,

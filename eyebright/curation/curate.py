@@ -106,7 +106,8 @@ def curate(
     Args:
         parts: part → its pictures, all with the same classes, all in memory or all on disk.
         source: what the user called the data.
-        folds: in how many parts pictures are divided to be predicted by the others.
+        folds: in how many parts pictures are divided to be predicted by the others; many pictures are
+            watched as a network learns them instead.
         seed: of the folds and features.
         predict: (pictures, folds, tick) → probabilities float64 `[N, K]`, in the place of both; `by_recipe` makes one.
         plan: where a network is trained.

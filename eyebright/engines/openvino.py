@@ -13,6 +13,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout, suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -74,7 +75,18 @@ class Graphs:
             "INFERENCE_NUM_THREADS": self._plan.threads,
             "INFERENCE_PRECISION_HINT": "bf16" if self._plan.number_format == "bfloat16" else "f32",
         }
-        return ov.AsyncInferQueue(ov.Core().compile_model(self._graph_of(shape), "CPU", options))
+        graph = self._graph_of(shape)
+        return _apart(lambda: ov.AsyncInferQueue(ov.Core().compile_model(graph, "CPU", options)))
+
+
+def _apart(work: Callable[[], Any]) -> Any:
+    """What a function gives that compiles graphs, called in a thread of its own.
+
+    OpenVINO gives the thread that compiles a graph another stack for signals and frees it with the graph, wherever that
+    is: the next Ctrl-C would then crash the process.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 def import_openvino() -> Any:
@@ -142,10 +154,9 @@ def _quantise_anew(classifier: Classifier, inputs: Tensor) -> tuple[dict[str, Te
     pixels = inputs.permute(0, 2, 3, 1).contiguous().numpy()
     batches = [pixels[start : start + ROWS] for start in range(0, len(pixels), ROWS)]
     graph = convert(classifier.model, (ROWS, *inputs.shape[1:]))
+    settings = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(batches)}
     with redirect_stdout(io.StringIO()):  # its bars
-        quantised = nncf.quantize(
-            graph, nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches)
-        )
+        quantised = _apart(lambda: nncf.quantize(graph, nncf.Dataset(batches), **settings))
     answers = Graphs(lambda _: quantised, classifier.plan)(inputs)
     agreement = float((answers.argmax(1) == classifier.logits(inputs).argmax(1)).float().mean())
     with tempfile.TemporaryDirectory() as folder:

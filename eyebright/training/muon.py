@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of X, X Xᵀ X and X Xᵀ X Xᵀ X: carries singular values of 0.01…1 to 0.7…1.2
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of X, X Xᵀ X and X Xᵀ X Xᵀ X
 STEPS = 3
 
 

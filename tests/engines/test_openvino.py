@@ -1,3 +1,4 @@
+import ctypes
 import subprocess
 import sys
 import types
@@ -116,3 +117,26 @@ def test_without_a_cache_it_is_quantised_all_the_same(classifier, pictures, inpu
     (tmp_path / "file").touch()
     monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "file"))
     assert build_engine(classifier, INT8, pictures).logits(inputs).shape == (50, 3)
+
+
+class SignalStack(ctypes.Structure):
+    """What sigaltstack(2) tells."""
+
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack():
+    stack = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack.place, stack.flags, stack.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sigaltstack's structure is laid out differently elsewhere")
+@pytest.mark.filterwarnings("ignore:quantised")
+@pytest.mark.parametrize("name", ["openvino", INT8])
+def test_a_signal_finds_the_stack_it_had_before(classifier, pictures, inputs, own_cache, name):
+    if name == INT8:
+        pytest.importorskip("nncf")
+    before = signal_stack()
+    build_engine(classifier, name, pictures).logits(inputs)
+    assert signal_stack() == before
