@@ -195,7 +195,7 @@ class Classifier:
         count = len(inputs)
         missing = -count % (self.engine.rows if self.engine else ROWS)
         filled = torch.cat([inputs, inputs[-1:].expand(missing, -1, -1, -1)]) if missing else inputs
-        filled = self._place(filled)
+        filled = self.plan.place_inputs(filled)
         with self.plan.arithmetic():
             if self.engine is not None:
                 logits = self.engine.answer(filled)
@@ -230,13 +230,8 @@ class Classifier:
             )
         self.model.eval()
         with self.plan.arithmetic():
-            maps = self.model.score_map(self._place(inputs))
+            maps = self.model.score_map(self.plan.place_inputs(inputs))
         return two_logits(maps.float().mean((2, 3))).cpu()
-
-    def _place(self, inputs: Tensor) -> Tensor:
-        placed = inputs.to(self.plan.device)
-        channels_last = self.plan.memory_layout == "channels_last"
-        return placed.contiguous(memory_format=torch.channels_last) if channels_last else placed
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: the weights under ``model.``, everything else as JSON in its header.

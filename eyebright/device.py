@@ -63,6 +63,11 @@ class Plan:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def place_inputs(self, inputs: Tensor) -> Tensor:
+        """Moves what a network takes, `[N, C, H, W]`, to the device and lays it out in memory."""
+        layout = torch.channels_last if self.memory_layout == "channels_last" else torch.preserve_format
+        return inputs.to(self.device, memory_format=layout)
+
     def place_pixels(self, pixels: Tensor) -> Tensor:
         """Moves pixels, uint8 `[N, H, W, C]`, to the device."""
         return pixels.to(self.device, non_blocking=True)

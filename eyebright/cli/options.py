@@ -46,7 +46,7 @@ Weights = Annotated[
     str | None, typer.Option(help="Published weights of the network named: imagenet, cifar10.", show_default=False)
 ]
 Views = Annotated[
-    str, typer.Option(help="How each picture is shown: centre, 5-crops, 10-crops, dense, alexnet or vgg.")
+    str, typer.Option(help="How each picture is shown: centre, 5-crops, 10-crops, shifted, dense, alexnet or vgg.")
 ]
 Scales = Annotated[
     list[int] | None,

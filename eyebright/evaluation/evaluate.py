@@ -196,8 +196,8 @@ def evaluate(
         classifier: what is asked.
         pictures: what it is asked about.
         views: how each picture is shown, or the name of a way: ``"centre"``, ``"5-crops"``, ``"10-crops"``,
-            ``"dense"``, ``"alexnet"``, ``"vgg"``. Of several views the probabilities are averaged; the logits are then
-            their logarithms.
+            ``"shifted"``, ``"dense"``, ``"alexnet"``, ``"vgg"``. Of several views the probabilities are averaged; the
+            logits are then their logarithms.
         batch_size: pictures at a time; the answers do not depend on it.
         on_batch: called with the number of pictures done, for a progress bar.
 

@@ -1,7 +1,8 @@
 """Several views of each picture, and one answer from all of them.
 
-`VIEWS` names the ways: ``"centre"`` (one crop), ``"5-crops"``, ``"10-crops"``, ``"dense"`` (the network as convolutions
-alone, over the whole picture), and the protocols of two papers: ``"alexnet"`` and ``"vgg"``.
+`VIEWS` names the ways: ``"centre"`` (one crop), ``"5-crops"``, ``"10-crops"``, ``"shifted"`` (for small pictures),
+``"dense"`` (the network as convolutions alone, over the whole picture), and the protocols of two papers: ``"alexnet"``
+and ``"vgg"``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from eyebright.classifier import ROWS, Classifier
 from eyebright.data.batches import Loader
@@ -30,13 +31,15 @@ class Views:
 
     Attributes:
         crops: ``"centre"``: the crop that Prepare cuts; ``"corners"``: the four corners and the centre, at the size of
-            that crop; ``"dense"``: the whole picture, see `Network.score_map`; its logits are averaged over all places.
+            that crop; ``"shifted"``: Prepare's crop, and the same moved by a pixel up and left and down and right, what
+            is missing mirrored; ``"dense"``: the whole picture, see `Network.score_map`; its logits are averaged over
+            all places.
         mirrored: whether each is shown mirrored as well.
         square: whether corners are those of the largest square in the picture's middle.
         scales: shorter sides, in pixels, to which pictures are resized; none: the size that Prepare gives.
     """
 
-    crops: Literal["centre", "corners", "dense"] = "centre"
+    crops: Literal["centre", "corners", "shifted", "dense"] = "centre"
     mirrored: bool = False
     square: bool = False
     scales: tuple[int, ...] = ()
@@ -57,13 +60,15 @@ class Views:
             all_alike = self.crops == "corners" and resize == crop
             if self.crops != "dense" and (crop is None or too_small or all_alike):
                 raise _no_crops(crop, "any size" if shorter is None else f"{shorter} pixels")
-            yield prepare.model_copy(update={"resize": resize, "crop": None})
+            kept = prepare.crop if self.crops == "shifted" else None
+            yield prepare.model_copy(update={"resize": resize, "crop": kept})
 
 
 VIEWS = {
     "centre": Views(),
     "5-crops": Views("corners"),
     "10-crops": Views("corners", mirrored=True),
+    "shifted": Views("shifted", mirrored=True),  # Jordan 2024, §3.5, with equal shares
     "dense": Views("dense"),
     "alexnet": Views("corners", mirrored=True, square=True),  # Krizhevsky, Sutskever, Hinton 2012, §4.1
     "vgg": Views("dense", mirrored=True),  # Simonyan, Zisserman 2014, §3.2
@@ -149,13 +154,16 @@ def cut(inputs: Tensor, size: tuple[int, int], views: Views) -> Tensor:
     """The crops of one picture, `[1, C, H, W]` → `[V, C, h, w]`: the corners, line by line, and the centre.
 
     Args:
-        inputs: the prepared picture, before it is cropped.
-        size: height and width of a crop, in pixels.
+        inputs: the prepared picture, before it is cropped; for shifted views, cropped.
+        size: height and width of a crop, in pixels; shifted views are as large as the picture.
         views: which crops.
 
     Raises:
         DataError: the picture is smaller than a crop.
     """
+    if views.crops == "shifted":
+        size = (inputs.shape[2], inputs.shape[3])
+        inputs = nn.functional.pad(inputs, (1, 1, 1, 1), mode="reflect")
     height, width = size
     if views.square:
         side = min(inputs.shape[2:])
@@ -163,8 +171,8 @@ def cut(inputs: Tensor, size: tuple[int, int], views: Views) -> Tensor:
     bottom, right = inputs.shape[2] - height, inputs.shape[3] - width
     if bottom < 0 or right < 0:
         raise _no_crops(size, f"{inputs.shape[2]}×{inputs.shape[3]} pixels")
-    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)] if views.crops == "corners" else []
-    places = [*corners, (middle(bottom), middle(right))]
+    corners = {"corners": [(0, 0), (0, right), (bottom, 0), (bottom, right)], "shifted": [(0, 0), (bottom, right)]}
+    places = [*corners.get(views.crops, []), (middle(bottom), middle(right))]
     crops = torch.cat([_window(inputs, top, left, height, width) for top, left in places])
     return torch.cat([crops, crops.flip(3)]) if views.mirrored else crops
 

@@ -92,8 +92,7 @@ def measure_speed(standing: Standing, plan: Plan) -> Standing:
     """
     model = plan.place_model(create_model(standing.model, seed=0).eval())
     inputs = torch.randn(ROWS, CATALOG[standing.model].in_channels, standing.input_size, standing.input_size)
-    layout = torch.channels_last if plan.memory_layout == "channels_last" else torch.contiguous_format
-    inputs = inputs.to(plan.device).contiguous(memory_format=layout)
+    inputs = plan.place_inputs(inputs)
     seconds: list[float] = []
     with torch.inference_mode(), plan.arithmetic():
         model(inputs).float().sum().item()  # warms up; reading a value waits for the device

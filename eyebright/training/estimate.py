@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from statistics import median
 
 from eyebright.training.fit import Fit, Report, StepReport
@@ -22,7 +24,7 @@ class Estimate:
 
     def __init__(self, fit: Fit):
         self._fit = fit
-        self._steps: list[float] = []
+        self._steps: list[float] = []  # seconds, each divided by its step's size
         self._after_epoch: float | None = None
         self._in_epoch = 0.0
         self.spent = 0.0
@@ -31,7 +33,7 @@ class Estimate:
     def take(self, report: StepReport | Report) -> None:
         """Learns from one report."""
         if isinstance(report, StepReport):
-            self._steps.append(report.seconds)
+            self._steps.append(report.seconds / self._size(report.step - 1))
             self._in_epoch += report.seconds
             self.spent += report.seconds
         else:
@@ -48,12 +50,22 @@ class Estimate:
             return None
         step_seconds = median(self._settled()[-200:])
         fit, epochs = self._fit, self._fit.recipe.training.epochs
-        steps = (epochs - fit.epoch) * fit.loader.steps - fit.step_in_epoch
         after_epoch = self._after_epoch
         if after_epoch is None:
             images = len(fit.val) if fit.val else 0
             after_epoch = images * step_seconds / fit.loader.batch_size * VALIDATION_SHARE
-        return steps * step_seconds + (epochs - fit.epoch) * after_epoch
+        return self._steps_left() * step_seconds + (epochs - fit.epoch) * after_epoch
+
+    def _steps_left(self) -> float:
+        """Steps to the end, each counted by the area of its pictures."""
+        fit, training = self._fit, self._fit.recipe.training
+        total = training.epochs * fit.loader.steps
+        changes = [0, *(math.ceil(begin * total) for begin, _ in training.sides), total]
+        return sum(self._size(first) * max(0, last - max(first, fit.step)) for first, last in pairwise(changes))
+
+    def _size(self, step: int) -> float:
+        """The area that pictures have in a step, of the area that whole ones have."""
+        return math.prod(self._fit.size_at(step, self._fit.size)) / math.prod(self._fit.size)
 
     def _settled(self) -> list[float]:
         return self._steps[SETTLING_STEPS:]

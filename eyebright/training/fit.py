@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from eyebright.classifier import Classifier, check_weights
 from eyebright.data.batches import Batch, Loader, keep_ready
@@ -21,7 +21,7 @@ from eyebright.data.labels import is_multi_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan, keep_freed_memory
-from eyebright.errors import DataError, ModelError, RecipeError, RunError, TrainingDivergedError
+from eyebright.errors import DataError, InputSizeError, ModelError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import evaluate_any
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
@@ -38,7 +38,7 @@ from eyebright.training.optim import (
     set_learning_rate,
 )
 from eyebright.training.recipe import Recipe
-from eyebright.training.schedule import Plateau, learning_rate_factor
+from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Fit:
         self.classes = splits.classes
 
         self.model = self._create_model(outputs)
-        _check_pictures(self.model, self.prepare, train)
+        self.size = _check_pictures(self.model, self.prepare, train, recipe.training.sides)
         self._introduce(train)
         self.plan.place_model(self.model)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
@@ -227,6 +227,11 @@ class Fit:
                     )
                     started = time.perf_counter()
             yield self._end_epoch()
+
+    def size_at(self, step: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width, in pixels, of what the network sees of pictures of a size in a step, counted from 0."""
+        side = side_at(self.recipe.training, step / self.loader.steps)
+        return size if side is None else shrink(size, side)
 
     def classifier(self) -> Classifier:
         """The classifier as it stands: with the best weights if the recipe keeps those and there are any."""
@@ -347,11 +352,12 @@ class Fit:
         training = self.recipe.training
         self.model.train()
         weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
+        pictures = self._shrink(batch.inputs)
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         answered = []
         with seeded(self.seed, "dropout", self.step):
-            parts = (batch.inputs, batch.labels, batch.partner_labels)
+            parts = (pictures, batch.labels, batch.partner_labels)
             for inputs, labels, partners in zip(*(part.chunk(training.accumulate) for part in parts), strict=True):
                 with self.plan.arithmetic():
                     logits, auxiliary = self._answer(inputs)
@@ -382,6 +388,14 @@ class Fit:
         self.step_in_epoch += 1
         self._totals.add(mean_loss, int(right), len(batch.indices), learning_rate)
         return mean_loss, learning_rate
+
+    def _shrink(self, inputs: Tensor) -> Tensor:
+        """Pictures `[N, C, H, W]` at the size that the recipe's `sides` gives to this step."""
+        size = self.size_at(self.step, (inputs.shape[2], inputs.shape[3]))
+        if size == inputs.shape[2:]:
+            return inputs
+        smaller = nn.functional.interpolate(inputs, size=size, mode="bilinear", antialias=True)
+        return self.plan.place_inputs(smaller)
 
     def _answer(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits, and those of the auxiliary heads, if there are any."""
@@ -466,10 +480,29 @@ def _check_parts(splits: Splits) -> None:
             raise DataError(f"the {name} part has no pictures", expected="at least one", remedy="check the source")
 
 
-def _check_pictures(model: Network, prepare: Prepare, train: Pictures) -> None:
-    """Meets the network's demands with the first picture's size, before anything slow."""
-    size = prepare.output_size or tuple(prepare.pixels(train.read(0)).shape[:2])
+def shrink(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width, in pixels, once the shorter side is no longer than `side`."""
+    height, width = (round(length * min(1.0, side / min(size))) for length in size)
+    return height, width
+
+
+def _check_pictures(
+    model: Network, prepare: Prepare, train: Pictures, sides: tuple[tuple[float, int], ...]
+) -> tuple[int, int]:
+    """Meets the network's demands with the first picture's size, before anything slow; gives that size."""
+    height, width = prepare.output_size or prepare.pixels(train.read(0)).shape[:2]
+    size = height, width
     model.check_input_size(*size)
+    for _, side in sides:
+        try:
+            model.check_input_size(*shrink(size, side))
+        except InputSizeError as error:
+            raise RecipeError(
+                f"training.sides shrinks pictures of {size[0]}×{size[1]} to {side}: {error.problem}",
+                expected=f"sides for which {model.model_name} is made: {error.expected}",
+                remedy="make the sides larger, or leave training.sides out",
+            ) from error
     if any(isinstance(layer, InstanceNorm) for layer in model.modules()):
         with torch.no_grad():
             model.eval().forward_training(torch.zeros(2, prepare.channels, *size))
+    return size

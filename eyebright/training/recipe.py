@@ -153,6 +153,9 @@ class TrainingSection(_Section):
         class_weights: ``"equal"``; ``"balanced"``: in inverse proportion to the class's pictures; or a number a class.
         clip_norm: longest gradient, over all parameters; longer ones are shortened to it.
         ema_decay: of an exponential average of the weights, which is then what is evaluated and kept.
+        sides: ``[[0.0, 16], [0.5, 24]]``: from such a share of training on, pictures are shrunk to so many pixels on
+            their shorter side, which saves operations while there is little to see in details yet (progressive
+            resizing; Howard et al. in the DAWNBench entries of 2018). Validation and the classifier see whole ones.
         accumulate: into how many pieces a batch is cut so that it fits into memory; their gradients add up.
         auxiliary_weight: of the loss of each auxiliary head (0.3 in GoogLeNet's paper, §5); with 0 there are none. They
             are there in training alone: not in validation, nor in the classifier.
@@ -185,6 +188,7 @@ class TrainingSection(_Section):
     class_weights: Literal["equal", "balanced"] | tuple[Positive, ...] = "equal"
     clip_norm: Positive | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sides: tuple[tuple[Fraction, Annotated[int, Field(ge=1)]], ...] = ()
     accumulate: Annotated[int, Field(ge=1)] = 1
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     keep: Literal["best", "last"] = "best"
@@ -202,6 +206,9 @@ class TrainingSection(_Section):
             raise ValueError('schedule = "multi_step" needs milestones = [epoch, epoch, …]')
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must ascend")
+        begins = [begin for begin, _ in self.sides]
+        if begins != sorted(set(begins)):
+            raise ValueError("sides must be in the order of their shares of training, each share once")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs >= self.epochs:

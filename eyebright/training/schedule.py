@@ -52,6 +52,12 @@ def _cosine_between(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
+def side_at(training: TrainingSection, epochs_done: float) -> int | None:
+    """Pixels to which the shorter side of training pictures is shrunk at a position in training; None: they are not."""
+    share = epochs_done / training.epochs
+    return next((side for begin, side in reversed(training.sides) if share >= begin), None)
+
+
 @dataclass
 class Plateau:
     """Lowers the learning rate when a figure has stopped improving.

@@ -60,7 +60,17 @@ def alexnet(picture):
         yield crop.flip(2)
 
 
-@pytest.mark.parametrize(("name", "shown"), [("5-crops", five), ("10-crops", ten), ("alexnet", alexnet)])
+def shifted(picture):
+    cropped = picture[:, 4:36, 9:41]
+    padded = torch.from_numpy(np.pad(cropped.numpy(), ((0, 0), (1, 1), (1, 1)), mode="reflect"))
+    for crop in (cropped, padded[:, :32, :32], padded[:, 2:, 2:]):
+        yield crop
+        yield crop.flip(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("5-crops", five), ("10-crops", ten), ("alexnet", alexnet), ("shifted", shifted)]
+)
 def test_crops_agree_with_a_loop(images, name, shown):
     asked = classifier()
     found = view_probabilities(asked, images, VIEWS[name])
@@ -217,6 +227,8 @@ def test_what_cannot_be_shown_is_refused(images, refuses):
         view_probabilities(classifier(resize=None, crop=64), images, VIEWS["5-crops"])
     with refuses(DataError, "crops of no size from pictures of any size"):
         view_probabilities(classifier(resize=None, crop=None), images, VIEWS["5-crops"])
+    with refuses(DataError, "crops of no size from pictures of any size"):
+        view_probabilities(classifier(resize=None, crop=None), images, VIEWS["shifted"])
     with refuses(InputSizeError, "alexnet was to be applied densely to pictures of 80×100 pixels"):
         view_probabilities(classifier("alexnet", resize=80), images, VIEWS["dense"])
     with refuses(InputSizeError, "alexnet was to be applied densely to pictures of 40×50 pixels"):

@@ -99,6 +99,7 @@ VARIANTS = {
     "accumulate_smoothing": {"accumulate": 3, "label_smoothing": 0.1, "class_weights": "balanced"},
     "bfloat16": {"number_format": "bfloat16"},
     "last": {"keep": "last", "warmup_epochs": 0.5},
+    "sides": {"sides": [[0, 20], [0.5, 24]]},
 }  # fmt: skip
 
 
@@ -157,6 +158,26 @@ def test_with_every_augmentation_a_resumed_run_is_bit_equal(augment, settings, s
     for _ in resumed:
         pass
     assert_equal(straight.state().tensors, resumed.state().tensors)
+
+
+def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones(monkeypatch):
+    wide = Images(np.tile(pictures(64, channels=3).pixels, (1, 1, 2, 1)), pictures(64).labels, ("a", "b", "c"))
+    settings = recipe(
+        model={"name": "cnn_cifar"}, prepare={"channels": 3}, epochs=2, sides=[[0, 16], [0.5, 24], [0.75, 40]]
+    )
+    seen = []
+    fit = Fit(settings, make_splits({"train": wide, "test": wide}, val_fraction=0.25))
+    fit.model.register_forward_pre_hook(lambda model, given: seen.append(tuple(given[0].shape[2:])))
+    list(fit)
+    small, middle, whole = (16, 32), (24, 48), (32, 64)
+    assert seen == [small] * 3 + [whole] + [middle] * 2 + [whole] * 2
+    assert fit.size_at(0, (64, 32)) == (32, 16)
+
+    inputs = torch.rand(2, 3, 32, 64)
+    halves = torch.nn.functional.interpolate(inputs, scale_factor=0.5, mode="bilinear", antialias=True)
+    fit.step = 0
+    torch.testing.assert_close(fit._shrink(inputs), halves)
+    assert fit._shrink(inputs).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -340,6 +361,7 @@ def test_infinite_weights_never_reach_a_report():
         (recipe(model={"name": "alexnet"}), splits(), InputSizeError, "at least 63×63"),
         (recipe(model={"name": "resnet18", "normalisation": "instance"}), splits(), InputSizeError, "maps of 1×1"),
         (recipe(class_weights=[1, 2]), splits(), RecipeError, "2 numbers"),
+        (recipe(sides=[[0, 16]]), splits(), RecipeError, r"shrinks pictures of 32×32 to 16: lenet5 was given"),
         (recipe(), Splits(pictures(), None, pictures(0)), DataError, "test part has no pictures"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eyebright.training.recipe import TrainingSection
-from eyebright.training.schedule import Plateau, learning_rate_factor
+from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
 
 
 def training(**values):
@@ -50,3 +50,9 @@ def test_plateau_lowers_after_patience_and_waits_again():
         plateau.update(figure, section)
         factors.append(plateau.factor)
     assert factors == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_sides_begin_where_the_recipe_says():
+    section = training(epochs=8, sides=((0.25, 16), (0.5, 24)))
+    assert [side_at(section, epochs) for epochs in (0, 1.9, 2, 3.9, 4, 8)] == [None, None, 16, 16, 24, 24]
+    assert side_at(training(), 3) is None
