@@ -41,7 +41,7 @@ def epochs_for(count: int) -> int:
 
 def recipe_for(count: int) -> Recipe:
     """The recipe of the CIFAR-10 speed records with a narrower network, for so many pictures of any size."""
-    record = load_recipe("speedrun-cifar10")
+    record = load_recipe("airbench-cifar10")
     batch_size = 250 if count < FEW else 500
     share = batch_size / record.training.batch_size  # rates of SGD go with the batch
     assert record.training.bias_learning_rate is not None and record.training.head_learning_rate is not None
