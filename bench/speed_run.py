@@ -115,7 +115,8 @@ def show(runs: dict[str, list[dict[str, float]]], given: argparse.Namespace) -> 
     for name, row in found.items():
         row["times_first"] = row["seconds"] / first
         table.add_row(
-            name, str(len(runs[name])), f"{row['seconds']:.0f}", f"{row['least_seconds']:.0f}…{row['most_seconds']:.0f}",
+            name, str(len(runs[name])), f"{row['seconds']:.0f}",
+            f"{row['least_seconds']:.0f}…{row['most_seconds']:.0f}",
             f"{row['times_first']:.2f}", f"{row['accuracy']:.2%} ± {row['accuracy_sd']:.2%}",
             f"{row['accuracy_shifted']:.2%} ± {row['accuracy_shifted_sd']:.2%}",
         )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Plain against residual networks (lecture 4; He et al. 2015, §4.2, fig. 6): does a deeper plain net *train* worse?
+
+Depths 20 and 56, with and without shortcuts, several seeds each, the recipes of the lectures but for fewer epochs, the
+rate divided by 10 after half and after three quarters of them. Trainings that are in the folder `--kept` already
+are not repeated, so this can be stopped and called again.
+
+    python bench/plain_residual.py --data cifar10-jpeg --record records
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from eyebright.data.batches import keep_ready
+from eyebright.data.sources import load_parts
+from eyebright.data.split import Splits
+from eyebright.device import choose_plan, describe_machine
+from eyebright.evaluation.evaluate import evaluate
+from eyebright.files import write_atomically
+from eyebright.inspection.style import BLUE, GREEN, ORANGE, RED, make_figure, save_figure, tidy
+from eyebright.training.fit import Fit, StepReport
+from eyebright.training.recipe import Recipe, load_recipe
+
+NETS = {"plain20": ORANGE, "plain56": RED, "resnet20": GREEN, "resnet56": BLUE}
+POINTS = 100  # of a curve: each the mean loss of so many equal pieces of training
+
+
+def recipe(net: str, epochs: int) -> Recipe:
+    """A lecture's recipe, shortened."""
+    milestones = [max(1, epochs // 2), max(2, math.ceil(epochs * 3 / 4))]
+    return load_recipe(f"{net}-cifar10", [f"training.epochs={epochs}", f"training.milestones={milestones}"])
+
+
+def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One training: the curve of its loss, and what it answers right in the end."""
+    settings = recipe(net, given.epochs)
+    parts = load_parts(given.data)
+    pictures = keep_ready(parts["train"], settings.prepare)
+    if given.pictures is not None:
+        order = np.random.default_rng(0).permutation(len(pictures))[: given.pictures]
+        pictures = pictures.select(np.sort(order))
+    fit = Fit(settings, Splits(pictures, None, parts["test"]), seed=seed, plan=choose_plan(given.device))
+    losses, reports, started = [], [], time.perf_counter()
+    steps = fit.loader.steps * settings.training.epochs
+    for report in track(fit.steps(), f"{net}, seed {seed}", steps, console=Console(stderr=True)):
+        if isinstance(report, StepReport):
+            losses.append(report.loss)
+        else:
+            reports.append(report)
+    evaluation = evaluate(fit.classifier(), keep_ready(parts["test"], fit.prepare))
+    return {
+        "net": net, "seed": seed, "epochs": given.epochs, "pictures": len(pictures),
+        "seconds": time.perf_counter() - started, "steps": steps,
+        "curve": [float(piece.mean()) for piece in np.array_split(np.array(losses), POINTS)],
+        "train_loss": [report.train_loss for report in reports],
+        "train_accuracy": [report.train_accuracy for report in reports],
+        "test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy,
+    }  # fmt: skip
+
+
+def trainings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All of them, from the folder where they are kept or done now; the seeds in turn, so each round is whole."""
+    given.kept.mkdir(parents=True, exist_ok=True)
+    for seed in range(given.seeds):
+        for net in NETS:
+            place = given.kept / f"{net}-{given.epochs}-{given.pictures or 'all'}-{seed}.json"
+            if not place.exists():
+                write_atomically(place, [json.dumps(train(net, seed, given)).encode()])
+            yield json.loads(place.read_text())
+
+
+def draw(runs: list[dict[str, Any]], given: argparse.Namespace) -> Figure:
+    """The training loss of the four nets: the mean over seeds, and the band between the lowest and the highest."""
+    figure = make_figure(9, 5)
+    axes = figure.subplots()
+    for net, color in NETS.items():
+        curves = _curves(runs, net)
+        epochs = (np.arange(POINTS) + 0.5) / POINTS * given.epochs
+        name = f"{'plain' if net.startswith('plain') else 'residual'}, {net[-2:]} layers"
+        axes.plot(epochs, curves.mean(0), color=color, label=name)
+        axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    tidy(axes, f"Training loss, {given.seeds} seeds: mean, lowest and highest", "epochs", "cross-entropy")
+    return figure
+
+
+def _curves(runs: list[dict[str, Any]], net: str) -> NDArray[np.float64]:
+    return np.array([run["curve"] for run in runs if run["net"] == net])
+
+
+def verdict(runs: list[dict[str, Any]]) -> str:
+    """Whether, in the last epoch, the deep plain net's training loss is higher than the shallow one's; and residual."""
+    said = []
+    for kind in ("plain", "resnet"):
+        shallow, deep = ([run["train_loss"][-1] for run in runs if run["net"] == f"{kind}{d}"] for d in (20, 56))
+        word = "higher" if min(deep) > max(shallow) else "lower" if max(deep) < min(shallow) else "not surely different"
+        said.append(
+            f"{'plain' if kind == 'plain' else 'residual'}: with 56 layers the training loss of the last epoch is "
+            f"{word} ({np.mean(deep):.3f} against {np.mean(shallow):.3f} with 20)"
+        )
+    return "; ".join(said)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", required=True, help="CIFAR-10 in any form that `eyebright data` reads")
+    options.add_argument("--epochs", type=int, default=8)
+    options.add_argument("--pictures", type=int, help="so many of the training part; default: all")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--kept", type=Path, default=Path("runs/plain-residual"), help="folder of finished trainings")
+    options.add_argument("--record", type=Path, metavar="FOLDER", help="write figures and picture there")
+    given = options.parse_args()
+    runs = list(trainings(given))
+    table = Table("net", "training loss", "training accuracy", "test accuracy", title="last epoch, mean over seeds")
+    for net in NETS:
+        mine = [run for run in runs if run["net"] == net]
+        losses = [run["train_loss"][-1] for run in mine]
+        table.add_row(
+            net, f"{np.mean(losses):.3f} ({min(losses):.3f}…{max(losses):.3f})",
+            f"{np.mean([run['train_accuracy'][-1] for run in mine]):.1%}",
+            f"{np.mean([run['test_accuracy'] for run in mine]):.1%}",
+        )  # fmt: skip
+    Console().print(table)
+    Console().print(verdict(runs), highlight=False)
+    if given.record:
+        name = f"{datetime.now(UTC):%Y-%m-%d}-plain-residual"
+        record = {"machine": describe_machine(), "device": given.device, "verdict": verdict(runs), "runs": runs}
+        (given.record / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        save_figure(given.record / f"{name}.svg", draw(runs, given))
+
+
+if __name__ == "__main__":
+    main()
