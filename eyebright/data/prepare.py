@@ -114,7 +114,10 @@ class Prepare(BaseModel):
             [-m / s for m, s in zip(self._per_channel(self.mean), self._per_channel(self.std), strict=True)],
             device=pixels.device,
         )
-        return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
+        values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        rows = values.view(-1, values.shape[2] * values.shape[3])  # three at a time take three times as long
+        torch.addcmul(shift.repeat(values.shape[2]), rows, scale.repeat(values.shape[2]), out=rows)
+        return values.permute(0, 3, 1, 2)
 
     def unnormalise(self, batch: Tensor) -> Tensor:
         """The inverse of `normalise`: float `[N, C, H, W]` → the uint8 `[N, H, W, C]` that it came from, exactly."""
