@@ -60,6 +60,7 @@ class Loader:
         shuffle: whether each epoch has an order of its own.
         seed: of order and augmentation.
         workers: threads that prepare batches ahead; None: 2 for files or for a GPU, else 0.
+        per_epoch: pictures of an epoch, where that is not all; `batches` is then told which.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Loader:
         shuffle: bool = False,
         seed: int = 0,
         workers: int | None = None,
+        per_epoch: int | None = None,
     ):
+        self.per_epoch = len(pictures) if per_epoch is None else per_epoch
         self.pictures, self.prepare, self.plan = pictures, prepare, plan
         self.batch_size, self.augment, self.shuffle, self.seed = batch_size, augment, shuffle, seed
         if workers is None:
@@ -84,18 +87,26 @@ class Loader:
     @property
     def steps(self) -> int:
         """Batches in an epoch. A last training batch of a single picture is left out: batch norm needs two."""
-        count = len(self.pictures)
+        count = self.per_epoch
         steps = -(-count // self.batch_size)
         return steps - 1 if self.shuffle and steps > 1 and count % self.batch_size == 1 else steps
 
-    def batches(self, epoch: int = 0, first_step: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, epoch: int = 0, first_step: int = 0, among: NDArray[np.int64] | None = None
+    ) -> Generator[Batch, None, None]:
         """The batches of an epoch from `first_step` on, in order.
+
+        Args:
+            epoch: counted from 0.
+            first_step: counted from 0.
+            among: int64 `[per_epoch]`: which pictures the epoch is made of; None: all.
 
         Raises:
             PictureError: a picture cannot be decoded.
             DataError: pictures of different sizes with nothing in Prepare that makes them equal.
         """
         order = self._order(epoch)
+        order = order if among is None else among[order]
 
         def make(step: int) -> Batch:
             mixture, indices = self._mix(order, epoch, step)
@@ -115,8 +126,8 @@ class Loader:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if not self.shuffle:
-            return np.arange(len(self.pictures))
-        return torch.randperm(len(self.pictures), generator=generator(self.seed, "order", epoch)).numpy()
+            return np.arange(self.per_epoch)
+        return torch.randperm(self.per_epoch, generator=generator(self.seed, "order", epoch)).numpy()
 
     def _mix(self, order: NDArray[np.int64], epoch: int, step: int) -> tuple[Mixture, NDArray[np.int64]]:
         indices = order[step * self.batch_size : (step + 1) * self.batch_size]

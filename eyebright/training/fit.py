@@ -29,7 +29,15 @@ from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, create_model
 from eyebright.random import seeded
 from eyebright.training.average import WeightAverage
-from eyebright.training.loss import class_weights, count_outputs, count_right, make_loss, mixture_loss, total_weight
+from eyebright.training.loss import (
+    class_weights,
+    count_outputs,
+    count_right,
+    make_loss,
+    mixture_loss,
+    picture_losses,
+    total_weight,
+)
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
@@ -39,6 +47,7 @@ from eyebright.training.optim import (
 )
 from eyebright.training.recipe import Recipe
 from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
+from eyebright.training.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -176,9 +185,11 @@ class Fit:
         self.optimizer = make_optimizer(self.model, recipe.training)
         self.class_weights = class_weights(recipe.training, train.labels, self.classes).to(self.plan.device)
         self.loss = make_loss(recipe.training, self.class_weights)
+        easy = recipe.training.skip_easy
+        self.selection = Selection(len(train), *easy, seed) if easy is not None else None
         self.loader = Loader(
-            train, self.prepare, self.plan, recipe.training.batch_size,
-            augment=recipe.augment, shuffle=True, seed=seed, workers=workers,
+            train, self.prepare, self.plan, recipe.training.batch_size, augment=recipe.augment, shuffle=True,
+            seed=seed, workers=workers, per_epoch=self.selection.per_epoch if self.selection else None,
         )  # fmt: skip
 
         self.epoch = 0  # whole epochs done
@@ -209,7 +220,8 @@ class Fit:
             TrainingDivergedError: the loss is no longer finite. The weights are those before that step.
         """
         while not self.finished:
-            with closing(self.loader.batches(self.epoch, self.step_in_epoch)) as batches:
+            among = self.selection.choose(self.epoch) if self.selection else None
+            with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
                 started = time.perf_counter()
                 for batch in batches:
                     loss, learning_rate = self._train_step(batch)
@@ -248,6 +260,8 @@ class Fit:
         tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
+        if self.selection is not None:
+            tensors |= {f"selection.{name}": value for name, value in self.selection.tensors().items()}
         if self.best is not None:
             tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
         values = {
@@ -290,6 +304,9 @@ class Fit:
         if self.average is not None:
             self.average.model.load_state_dict(_with_prefix(state.tensors, "average."))
             self.average.updates = average_updates
+        if self.selection is not None:
+            for name, value in self.selection.tensors().items():
+                value.copy_(state.tensors[f"selection.{name}"])
         self.best, self.plateau, self._totals = best, plateau, totals
         self.epoch, self.step, self.step_in_epoch = epoch, step, step_in_epoch
 
@@ -299,6 +316,8 @@ class Fit:
         expected = {f"model.{name}": value for name, value in weights.items()}
         if self.average is not None:
             expected |= {f"average.{name}": value for name, value in weights.items()}
+        if self.selection is not None:
+            expected |= {f"selection.{name}": value for name, value in self.selection.tensors().items()}
         if has_best:
             expected |= {f"best.{name}": value for name, value in weights.items()}
         optimizer = {name for name in tensors if name.startswith("optimizer.")}
@@ -374,6 +393,8 @@ class Fit:
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)
             raise self._diverged(f"the loss is {mean_loss}", batch.indices)
+        if self.selection is not None:
+            self.selection.take(batch.indices, picture_losses(torch.cat(answered), batch.labels))
         if self.on_logits is not None:
             self.on_logits(batch.indices, torch.cat(answered))
         if training.clip_norm is not None:
@@ -417,6 +438,8 @@ class Fit:
         val_loss, val_accuracy, is_best = None, None, False
         self.epoch += 1
         self.step_in_epoch = 0
+        if self.selection is not None:
+            self.selection.end_epoch()
         if self.val is not None:
             answering = Classifier(candidate, self.classes, self.prepare, dict(self.facts), self.plan)
             evaluation = evaluate_any(answering, self.val)

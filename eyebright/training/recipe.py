@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eyebright.data.augment import Augment
+from eyebright.data.augment import Augment, Share
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import VAL_FRACTION
@@ -153,6 +153,9 @@ class TrainingSection(_Section):
         class_weights: ``"equal"``; ``"balanced"``: in inverse proportion to the class's pictures; or a number a class.
         clip_norm: longest gradient, over all parameters; longer ones are shortened to it.
         ema_decay: of an exponential average of the weights, which is then what is evaluated and kept.
+        skip_easy: ``[0.5, 0.6]``: of that half of the training pictures that were answered best when they were last
+            seen, six tenths are left out of each epoch, others each time; the figures of training are then of harder
+            pictures than those of validation (see `training.selection`).
         sides: ``[[0.0, 16], [0.5, 24]]``: from such a share of training on, pictures are shrunk to so many pixels on
             their shorter side, which saves operations while there is little to see in details yet (progressive
             resizing; Howard et al. in the DAWNBench entries of 2018). Validation and the classifier see whole ones.
@@ -188,6 +191,7 @@ class TrainingSection(_Section):
     class_weights: Literal["equal", "balanced"] | tuple[Positive, ...] = "equal"
     clip_norm: Positive | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    skip_easy: tuple[Share, Fraction] | None = None
     sides: tuple[tuple[Fraction, Annotated[int, Field(ge=1)]], ...] = ()
     accumulate: Annotated[int, Field(ge=1)] = 1
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
@@ -243,6 +247,12 @@ class Recipe(_Section):
             raise ValueError(
                 "random_resized_crop takes its size from crop, or resize = [height, width], in [prepare]: set one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _easy_ones_can_be_told(self) -> Recipe:
+        if self.training.skip_easy is not None and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError("skip_easy tells easy pictures by their losses, which mixed ones have not: leave one out")
         return self
 
     def to_toml(self) -> str:

@@ -100,6 +100,7 @@ VARIANTS = {
     "bfloat16": {"number_format": "bfloat16"},
     "last": {"keep": "last", "warmup_epochs": 0.5},
     "sides": {"sides": [[0, 20], [0.5, 24]]},
+    "skip_easy": {"skip_easy": [0.5, 0.6]},
 }  # fmt: skip
 
 
@@ -158,6 +159,35 @@ def test_with_every_augmentation_a_resumed_run_is_bit_equal(augment, settings, s
     for _ in resumed:
         pass
     assert_equal(straight.state().tensors, resumed.state().tensors)
+
+
+def test_easy_pictures_are_shown_less_often():
+    data = Splits(pictures(150), None, pictures(24, seed=1))
+    shown = []
+    fit = Fit(recipe(epochs=6, skip_easy=[0.5, 0.6]), data, on_logits=lambda indices, logits: shown.append(indices))
+    assert fit.loader.steps == -(-105 // 16)
+    list(fit)
+    epochs = [np.concatenate(shown[first : first + 7]) for first in range(0, 42, 7)]
+    assert [len(set(epoch.tolist())) for epoch in epochs] == [105] * 6
+    answers = torch.from_numpy(np.concatenate([data.train.labels[epoch] for epoch in epochs]))
+    assert answers.bincount(minlength=3).min() > 0
+    assert fit.selection.losses.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll", "binary_cross_entropy"])
+def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
+    classes = 2 if loss == "binary_cross_entropy" else 3
+    said = {}
+    fit = Fit(
+        recipe(epochs=1, loss=loss, skip_easy=[0.5, 0.5]),
+        splits(classes=classes),
+        on_logits=lambda indices, logits: said.update(zip(indices.tolist(), logits, strict=True)),
+    )
+    list(fit)
+    for index, logits in said.items():
+        two = torch.stack([torch.zeros(1), logits], 1)[0] if classes == 2 else logits
+        expected = -two.log_softmax(0)[fit.loader.pictures.labels[index]]
+        torch.testing.assert_close(fit.selection.losses[index], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones(monkeypatch):

@@ -10,6 +10,7 @@ from eyebright.training.loss import (
     count_right,
     make_loss,
     mixture_loss,
+    picture_losses,
     total_weight,
 )
 from eyebright.training.recipe import TrainingSection
@@ -142,3 +143,10 @@ def test_one_sigmoid_output_of_a_mixture_is_that_against_a_mixed_target(logits, 
     mixed = share * labels + (1 - share) * partners
     expected = functional.binary_cross_entropy_with_logits(logits[:, 0], mixed.double(), reduction="sum")
     assert float(mixture_loss(loss, logits[:, :1], labels, partners, share)) == pytest.approx(float(expected))
+
+
+def test_of_several_labels_a_picture_has_the_mean_loss():
+    logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([[1, 0, 1]] * 5)
+    chances = logits.sigmoid()
+    expected = -torch.where(labels == 1, chances, 1 - chances).log().mean(1)
+    torch.testing.assert_close(picture_losses(logits, labels), expected)

@@ -79,6 +79,7 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         (with_values(training={"optimizer": "adam", "momentum": 0.5}), "momentum means nothing with optimizer"),
         (with_values(training={"schedule": "multi_step"}), "needs milestones"),
         (with_values(training={"schedule": "multi_step", "milestones": [5, 3]}), "milestones must ascend"),
+        (with_values(training={"skip_easy": [0.5, 0.5]}, augment={"mixup": 1.0}), "which mixed ones have not"),
         (with_values(training={"sides": [[0.5, 24], [0.0, 16]]}), "sides must be in the order of their shares"),
         (with_values(training={"warmup_epochs": 2}), "warmup_epochs = 2 must be fewer than epochs = 2"),
         (with_values(training={"accumulate": 200}), "accumulate = 200"),
