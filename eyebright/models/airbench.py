@@ -48,6 +48,8 @@ class Airbench(Network):
         num_classes: logits that come out.
         in_channels: of the pictures.
         widths: channels of the three groups.
+        whitening_bias: whether the whitening has biases, which learn; without, nothing goes back through the pictures'
+            largest maps.
         style: what stands after convolutions, and their first weights.
     """
 
@@ -61,13 +63,15 @@ class Airbench(Network):
         num_classes: PositiveInt = 10,
         in_channels: PositiveInt = 3,
         widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 256, 256),
+        whitening_bias: bool = True,
         style: Style = STYLE,
     ):
         super().__init__()
         self.style = style
         directions = 2 * in_channels * PATCH**2
         # x: [N, C, 32, 32]
-        self.whitening = nn.Sequential(nn.Conv2d(in_channels, directions, PATCH), style.activation())  # [N, 24, 31, 31]
+        whitening = nn.Conv2d(in_channels, directions, PATCH, bias=whitening_bias)
+        self.whitening = nn.Sequential(whitening, style.activation())  # [N, 24, 31, 31]
         self.group1 = self._group(directions, widths[0])  # [N, 64, 15, 15]
         self.group2 = self._group(widths[0], widths[1])  # [N, 256, 7, 7]
         self.group3 = self._group(widths[1], widths[2])  # [N, 256, 3, 3]

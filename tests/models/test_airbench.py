@@ -49,3 +49,12 @@ def test_logits_are_small_at_first_and_scales_of_normalisation_are_fixed():
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"whitening.0.weight", *(f"group{i}.{j}.weight" for i in (1, 2, 3) for j in (2, 5))}
     assert model(torch.randn(1, 3, 64, 48)).shape == (1, 10)
+
+
+def test_without_biases_nothing_is_learnt_in_the_whitening():
+    model = create_model("airbench", whitening_bias=False, seed=0)
+    with_them = create_model("airbench", seed=0)
+    assert set(with_them.state_dict()) - set(model.state_dict()) == {"whitening.0.bias"}
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert [name for name, value in model.named_parameters() if value.grad is None and value.requires_grad] == []
+    assert model.whitening[0].weight.grad is None
