@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,58 @@ def speed_rows(name: str, ways: dict[str, dict[str, float]]) -> Iterable[list[st
         ]  # fmt: skip
 
 
+def speed_run() -> Iterable[str]:
+    """The speed run beside the record recipe."""
+    for file, record in newest("speed-run-*"):
+        rows = [
+            [
+                name, str(len(record["runs"][name])), f"{row['seconds']:.0f}",
+                f"{row['least_seconds']:.0f}…{row['most_seconds']:.0f}", f"**{row['times_first']:.2f}**",
+                f"{row['accuracy']:.2%}", f"{row['accuracy_shifted']:.2%}",
+            ]
+            for name, row in record["recipes"].items()
+        ]  # fmt: skip
+        head = ("recipe", "trainings", "seconds", "spread", "× the first", "accuracy", "with shifted views")
+        yield f"{machine(record)} (`records/{file}`):"
+        yield table(head, rows)
+
+
+def commands() -> Iterable[str]:
+    """Whole commands."""
+    for file, record in newest("commands-*"):
+        rows = [
+            [
+                case["about"] if place == 0 else "", way, f"{row['seconds']:.0f}",
+                f"{row['least']:.0f}…{row['most']:.0f}", f"**{row['times_stock']:.2f}**", f"{row['accuracy']:.1%}",
+            ]
+            for case in record["cases"].values()
+            for place, (way, row) in enumerate(case["ways"].items())
+        ]  # fmt: skip
+        yield f"{machine(record)}, {record['epochs']} epochs (`records/{file}`):"
+        yield table(("recipe", "way", "seconds", "spread", "× stock", "test accuracy"), rows)
+
+
+def growth() -> Iterable[str]:
+    """Seconds for an epoch against what grows; times foretold and taken."""
+    for file, record in newest("growth-*"):
+        rows = []
+        for what, settings in record["growth"].items():
+            medians = [statistics.median(one["seconds"]) for one in settings]
+            for place, (one, seconds) in enumerate(zip(settings, medians, strict=True)):
+                value = one[{"pictures": "pictures", "batch size": "batch", "threads": "threads"}[what]]
+                rows.append([what if place == 0 else "", f"{value:,}", f"{seconds:.1f}", f"{seconds / medians[0]:.2f}"])
+        yield f"{machine(record)} (`records/{file}`):"
+        yield table(("what grows", "to", "seconds for an epoch", "× the first"), rows)
+        told = [
+            [
+                " ".join([one["recipe"], *one["changes"]]), f"{one['pictures']:,}", f"{one['foretold']:.0f} s",
+                f"{one['taken']:.0f} s", f"{one['foretold'] / one['taken'] - 1:+.0%}",
+            ]
+            for one in record["foretold"]
+        ]  # fmt: skip
+        yield table(("training", "pictures", "foretold after ten steps", "taken", "difference"), told)
+
+
 def render() -> str:
     """The page."""
     head = ("network", "way", "pictures/s", "spread", "× stock", "of the peak")
@@ -60,6 +113,18 @@ def render() -> str:
     for file, record in newest("training-*"):
         rows = [row for case in record["cases"].values() for row in speed_rows(case["about"], case["ways"])]
         text += [f"{machine(record)} (`records/{file}`):", table(head, rows)]
+    sections = (
+        ("The speed run", "`bench/speed_run.py`: from pictures in memory to a trained classifier.", speed_run()),
+        ("From command to report", "`bench/commands.py`: `eyebright train` beside the stock script.", commands()),
+        (
+            "How cost grows",
+            "`bench/growth.py`: ResNet-20 at 32×32. What does not grow: 10,000 pictures, batches of 128, all threads.",
+            growth(),
+        ),
+    )
+    for title, about, parts in sections:
+        if told := list(parts):
+            text += [f"## {title}", about, *told]
     text += ["## Prediction", "`bench/prediction.py`: pictures in memory, normalisation included."]
     for file, record in newest("prediction-*"):
         rows = [row for name, case in record["networks"].items() for row in speed_rows(name, case["ways"])]
