@@ -72,6 +72,13 @@ class Plan:
         """Moves pixels, uint8 `[N, H, W, C]`, to the device."""
         return pixels.to(self.device, non_blocking=True)
 
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many bytes may stay on the device beside what a training needs: a quarter of what is free there.
+
+        On the processor itself nothing has to be brought anywhere, so there it is never worth a copy.
+        """
+        return self.device != "cpu" and 4 * count <= torch.cuda.mem_get_info(self.device)[0]
+
     def arithmetic(self) -> AbstractContextManager[Any]:
         """A context in which convolutions and matrix products run in the plan's number format."""
         if self.number_format == "float32":

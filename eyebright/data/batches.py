@@ -83,6 +83,7 @@ class Loader:
             workers = 0 if isinstance(pictures, Images) and plan.device == "cpu" else 2
         self.workers = workers
         self._labels = torch.from_numpy(np.array(pictures.labels))  # torch takes no read-only or reversed views
+        self._resident = self._bring_to_device()
 
     @property
     def steps(self) -> int:
@@ -148,8 +149,22 @@ class Loader:
             pixels = self.plan.place_pixels(pixels)
         return augment.crop_batch(pixels, random, self.prepare)
 
+    def _bring_to_device(self) -> Tensor | None:
+        """All pixels, uint8 `[N, H, W, C]`, for training, where nothing resizes them and the device has room."""
+        if not isinstance(self.pictures, Images) or not self.shuffle:
+            return None
+        size = self.pictures.pixels.shape[1:3]
+        resized = self.augment is not None and self.augment.random_resized_crop is not None
+        if resized or self.prepare.resized_size(*size) != size:
+            return None
+        if not self.plan.has_room_for(self.pictures.pixels.nbytes):
+            return None
+        return self.plan.place_pixels(self.prepare.convert_channels(torch.from_numpy(np.array(self.pictures.pixels))))
+
     def _read(self, indices: NDArray[np.int64]) -> Tensor | list[Tensor]:
         """Resized pictures: one tensor uint8 `[N, H, W, C]`, or a list where sizes differ."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(indices).to(self._resident.device, non_blocking=True)]
         if isinstance(self.pictures, Images):
             return self.prepare.resize_batch(torch.from_numpy(self.pictures.pixels[indices]))
         pictures = [self.pictures.read(index, self.prepare.at_least) for index in indices.tolist()]

@@ -10,7 +10,7 @@ from eyebright.data.batches import Loader, keep_ready
 from eyebright.data.images import ImageFiles, Images
 from eyebright.data.prepare import Prepare
 from eyebright.data.prepared import PreparedFiles
-from eyebright.device import choose_plan
+from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, PictureError
 from eyebright.random import generator
 
@@ -493,3 +493,27 @@ def test_photographs_kept_in_memory_give_the_batches_that_files_give(shared_file
     photographs = load_parts(shared_file("hymenoptera.zip"))["val"].select(range(0, 153, 8))
     prepare = Prepare(resize=(48, 40), crop=32)
     assert equal(batches(keep_ready(photographs, prepare), prepare), batches(photographs, prepare))
+
+
+@pytest.mark.parametrize("augment", [AUGMENT, ALL_OTHERS, None])
+@pytest.mark.parametrize("prepare", [Prepare(crop=10), Prepare(crop=10, channels=1), Prepare(resize=(10, 10))])
+def test_pictures_that_stay_on_the_device_make_the_same_batches(in_memory, monkeypatch, augment, prepare):
+    before = batches(in_memory, prepare, augment=augment, shuffle=True, epoch=1)
+    monkeypatch.setattr(Plan, "has_room_for", lambda plan, count: count == in_memory.pixels.nbytes)
+    loader = Loader(in_memory, prepare, PLAN, 4, augment=augment, shuffle=True)
+    assert (loader._resident is not None) == (augment is not ALL_OTHERS and prepare.resize is None)
+    for one, other in zip(before, loader.batches(1), strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert one.indices.tolist() == other.indices.tolist()
+
+
+def test_the_processor_itself_keeps_no_copy(in_memory):
+    assert Loader(in_memory, Prepare(), PLAN, 4, shuffle=True)._resident is None
+
+
+@pytest.mark.cuda
+def test_pictures_stay_on_the_gpu(in_memory):
+    loader = Loader(in_memory, Prepare(), replace(PLAN, device="cuda"), 4, shuffle=True)
+    assert loader._resident is not None and loader._resident.device.type == "cuda"
+    same = batches(in_memory, Prepare(), shuffle=True)
+    assert all(torch.equal(a.inputs.cpu(), b.inputs) for a, b in zip(loader.batches(), same, strict=True))
