@@ -103,6 +103,10 @@ VARIANTS = {
         'training.schedule="step"', "training.step_epochs=1", "training.label_smoothing=0.1",
         'training.class_weights="balanced"', "data.val_fraction=0",
     ),
+    "Muon, small pictures at first, easy ones left out, each step": _digits(
+        'training.optimizer="muon"', "training.learning_rate=0.2", "model.name=airbench", "model.widths=[8,16,16]",
+        "training.sides=[[0.0,16],[0.5,24]]", "training.skip_easy=[0.5,0.6]", every_step=True,
+    ),
     "photographs in memory, one sigmoid output": _photographs("prepare.resize=[32,32]"),
 }  # fmt: skip
 
