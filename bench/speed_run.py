@@ -25,6 +25,7 @@ from rich.table import Table
 
 from eyebright.data.batches import keep_ready
 from eyebright.data.images import Pictures
+from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan, describe_machine
@@ -38,7 +39,7 @@ HELD_OUT = 5000
 
 def parts(data: str, held_out: bool) -> tuple[Pictures, Pictures]:
     """What is trained with, in memory, and what is answered in the end."""
-    prepare = load_recipe(OURS).prepare
+    prepare = Prepare()  # as they are: what a recipe does to them counts
     found = load_parts(data)
     train = keep_ready(found["train"], prepare)
     if not held_out:
