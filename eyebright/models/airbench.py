@@ -16,7 +16,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from eyebright.layers.blocks import Style, draw_weights, he, pass_on
+from eyebright.layers.blocks import DropoutRate, Style, draw_weights, he, pass_on
 from eyebright.layers.network import Network
 
 STYLE = Style(nonlinearity="gelu")
@@ -50,6 +50,7 @@ class Airbench(Network):
         widths: channels of the three groups.
         whitening_bias: whether the whitening has biases, which learn; without, nothing goes back through the pictures'
             largest maps.
+        dropout: before the head, while training.
         style: what stands after convolutions, and their first weights.
     """
 
@@ -64,6 +65,7 @@ class Airbench(Network):
         in_channels: PositiveInt = 3,
         widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 256, 256),
         whitening_bias: bool = True,
+        dropout: DropoutRate = 0.0,
         style: Style = STYLE,
     ):
         super().__init__()
@@ -75,7 +77,9 @@ class Airbench(Network):
         self.group1 = self._group(directions, widths[0])  # [N, 64, 15, 15]
         self.group2 = self._group(widths[0], widths[1])  # [N, 256, 7, 7]
         self.group3 = self._group(widths[1], widths[2])  # [N, 256, 3, 3]
-        self.pool = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), Scale(1 / widths[2]))  # [N, 256]
+        self.pool = nn.Sequential(  # [N, 256]
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), Scale(1 / widths[2])
+        )
         self.output = nn.Linear(widths[2], num_classes, bias=False)
         self.apply(self.initialise)
         self._first.weight.requires_grad_(False)
