@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 
+from common import write_record
+
 import eyebright as eb
-from eyebright.device import describe_machine
 
 
 def main() -> None:
@@ -29,10 +28,7 @@ def main() -> None:
         print(f"seed {seed}: test accuracy {accuracies[-1]:.4f}, {seconds:.1f} s", flush=True)
     print(f"mean {mean(accuracies):.4f}, standard deviation {stdev(accuracies):.4f}, lowest {min(accuracies):.4f}")
     if given.record:
-        now = datetime.now(UTC)
-        path = given.record / f"{now:%Y-%m-%d}-demo-seeds.json"
-        figures = {"recipe": given.recipe, "test_accuracies": accuracies, "machine": describe_machine()}
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        write_record(given.record, "demo-seeds", {"recipe": given.recipe, "test_accuracies": accuracies})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import io
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import dated, write_record
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -29,7 +29,6 @@ from eyebright.curation.drift import compare, find_drift
 from eyebright.curation.permutation import Matrix, deal_labels, p_value
 from eyebright.data.images import Images, Pixels
 from eyebright.data.sources import load_parts
-from eyebright.device import describe_machine
 from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, make_figure, save_figure, tidy
 
 SIZES = {100: 60, 500: 30, 5000: 6}  # pictures a side: comparisons
@@ -192,10 +191,8 @@ def main() -> None:
             by_strength[f"{strength:g}"] = measure_power(clean, describe_pictures(changed, everything))
             print(change, strength, by_strength[f"{strength:g}"], flush=True)
     if given.record:
-        stem = f"{datetime.now(UTC):%Y-%m-%d}-drift"
-        draw(figures, given.record / f"{stem}.png")
-        machine = describe_machine()
-        (given.record / f"{stem}.json").write_text(json.dumps(figures | {"machine": machine}, indent=1) + "\n")
+        draw(figures, dated(given.record, "drift.png"))
+        write_record(given.record, "drift", figures)
 
 
 if __name__ == "__main__":

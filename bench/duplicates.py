@@ -15,13 +15,13 @@ import multiprocessing
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from common import dated, write_record
 from PIL import Image
 
 import eyebright as eb
@@ -29,7 +29,6 @@ from eyebright.curation.duplicates import NEAR, Duplicates, find_duplicates
 from eyebright.curation.duplicates_figure import draw_duplicates
 from eyebright.data.images import ImageFiles, Images
 from eyebright.data.sources import gather_pictures
-from eyebright.device import describe_machine
 from eyebright.inspection.style import save_figure
 from eyebright.random import derive
 
@@ -120,8 +119,7 @@ def run(folder: str, seed: int, record: Path | None) -> dict[str, Any]:
     print(json.dumps(row), flush=True)
     if record and seed == 0:
         alone = find_duplicates({"real": pictures})
-        path = record / f"{datetime.now(UTC):%Y-%m-%d}-duplicates-{name}.png"
-        save_figure(path, draw_duplicates(alone, {"real": pictures}))
+        save_figure(dated(record, f"duplicates-{name}.png"), draw_duplicates(alone, {"real": pictures}))
     return row
 
 
@@ -181,8 +179,7 @@ def main() -> None:
             process.join()
             print(figures["scale"][-1], flush=True)
     if given.record:
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-duplicates.json"
-        path.write_text(json.dumps(figures | {"machine": describe_machine()}, indent=2, ensure_ascii=False) + "\n")
+        write_record(given.record, "duplicates", figures)
 
 
 if __name__ == "__main__":

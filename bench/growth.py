@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import statistics
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -25,17 +25,13 @@ from eyebright.data.batches import keep_ready
 from eyebright.data.images import Pictures
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits, make_splits
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.training.estimate import Estimate
 from eyebright.training.fit import Fit, Report
 from eyebright.training.recipe import load_recipe
 
 PICTURES, BATCH = 5000, 128
-GROWTH: dict[str, list[dict[str, int]]] = {
-    "pictures": [{"pictures": PICTURES * times} for times in (1, 2, 4)],
-    "batch size": [{"batch": batch} for batch in (32, 128, 512)],
-    "threads": [{"threads": threads} for threads in (1, 2)],
-}
+GROWTH = {"pictures": (PICTURES, 2 * PICTURES, 4 * PICTURES), "batch": (32, BATCH, 512), "threads": (1, 2)}
 FORETOLD: list[tuple[str, list[str], int]] = [
     ("resnet20-cifar10", ["training.epochs=3"], 10_000),
     ("resnet20-cifar10", ["training.epochs=10", "training.batch_size=32"], 2_000),
@@ -52,7 +48,6 @@ def evenly(pictures: Pictures, count: int) -> Pictures:
 
 def epoch_seconds(given: argparse.Namespace, pictures: int, batch: int, threads: int) -> float:
     """Seconds of the second epoch."""
-    torch.set_num_threads(threads)
     recipe = load_recipe("resnet20-cifar10", ["training.epochs=2", f"training.batch_size={batch}"])
     train = evenly(keep_ready(load_parts(given.data)["train"], recipe.prepare), pictures)
     fit = Fit(recipe, Splits(train, None, train), plan=choose_plan(given.device, threads=threads))
@@ -84,18 +79,15 @@ def main() -> None:
         asked = json.loads(given.one)
         print(json.dumps(foretell(given, *asked) if isinstance(asked, list) else epoch_seconds(given, **asked)))
         return
-    record: dict[str, Any] = {"machine": describe_machine(), "device": given.device, "growth": {}, "foretold": []}
+    record: dict[str, Any] = {"device": given.device, "growth": {}, "foretold": []}
     table = Table("what grows", "to", "seconds for an epoch", "× the first")
-    for what, settings in GROWTH.items():
-        rows = []
-        for setting in settings:
-            asked = {"pictures": 2 * PICTURES, "batch": BATCH, "threads": torch.get_num_threads()} | setting
-            seconds = sorted(_apart(given, asked) for _ in range(given.rounds))
-            rows.append(asked | {"seconds": seconds})
-            middle = seconds[given.rounds // 2]
-            first = rows[0]["seconds"][given.rounds // 2]
-            table.add_row(what, f"{next(iter(setting.values())):,}", f"{middle:.1f}", f"{middle / first:.2f}")
-        record["growth"][what] = rows
+    for what, values in GROWTH.items():
+        rows = record["growth"][what] = []
+        for value in values:
+            asked = {"pictures": 2 * PICTURES, "batch": BATCH, "threads": torch.get_num_threads(), what: value}
+            rows.append(asked | {"seconds": [_apart(given, asked) for _ in range(given.rounds)]})
+            first, middle = (statistics.median(row["seconds"]) for row in (rows[0], rows[-1]))
+            table.add_row(what, f"{value:,}", f"{middle:.1f}", f"{middle / first:.2f}")
     Console().print(table)
     table = Table("training", "foretold", "taken", "difference")
     for name, changes, pictures in FORETOLD:
@@ -109,17 +101,13 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     if given.record:
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-growth-{given.device}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(given.record, f"growth-{given.device}", record)
 
 
 def _apart(given: argparse.Namespace, asked: Any) -> Any:
     """What a process of its own says."""
     command = [sys.executable, __file__, "--data", given.data, "--device", given.device, "--one", json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return said_by(command)
 
 
 if __name__ == "__main__":

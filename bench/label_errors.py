@@ -14,12 +14,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cleanlab.rank import get_label_quality_scores
+from common import write_record
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +33,6 @@ from eyebright.data.images import Images, Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
-from eyebright.device import describe_machine
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.training.fit import Fit
 
@@ -130,9 +129,7 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     if given.record:
-        record = {"machine": describe_machine(), "share": SHARE, "folds": FOLDS, "rows": rows}
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-label-errors.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(given.record, "label-errors", {"share": SHARE, "folds": FOLDS, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -14,20 +14,19 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simplejpeg
 import torch
+from common import dated, said_by, write_record
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +38,7 @@ from eyebright.data.images import ImageFiles
 from eyebright.data.prepare import Prepare
 from eyebright.data.prepared import prepare_files
 from eyebright.data.sources import gather_pictures
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 
 SIDES = {"photos": 224, "hymenoptera": 224, "tiny-imagenet-50": 64}
 BATCH, WORKERS, ROUNDS = 32, 2, 5
@@ -134,8 +133,7 @@ def summarise(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
 def memory(folder: Path, times: int, mapped: bool) -> dict[str, float]:
     """High-water marks, in MiB, of a process that goes twice through so many copies of a folder's pictures."""
     command = [sys.executable, __file__, "--measure-memory", str(folder), str(times), str(int(mapped))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    marks: dict[str, float] = json.loads(done.stdout)
+    marks: dict[str, float] = said_by(command)
     return marks
 
 
@@ -232,16 +230,9 @@ def main() -> None:
                     marks[kind] = {times: memory(paths[0].parent, times, mapped) for times in (1, 2, 4)}
                 console.print_json(json.dumps(marks))
     if given.record:
-        stem = given.record / f"{datetime.now(UTC):%Y-%m-%d}-loading"
-        record = {
-            "machine": describe_machine(),
-            "batch": BATCH,
-            "workers": WORKERS,
-            "sets": results,
-            "memory_mib": marks,
-        }
-        Path(f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
-        draw(results, Path(f"{stem}.png"))
+        record = {"batch": BATCH, "workers": WORKERS, "sets": results, "memory_mib": marks}
+        write_record(given.record, "loading", record)
+        draw(results, dated(given.record, "loading.png"))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ import argparse
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "data"))
 
 import PIL
+from common import write_record
 from mutate import run
 from PIL import features
-
-from eyebright.device import describe_machine
 
 MOST_SECONDS = 2
 
@@ -37,12 +35,10 @@ def main() -> None:
         "seconds": round(time.perf_counter() - started, 1),
         "pillow": PIL.__version__,
         "libraries": libraries,
-        "machine": describe_machine(),
     }
-    text = json.dumps(figures, indent=1, ensure_ascii=False)
-    print(text)
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
     if given.record:
-        (given.record / f"{datetime.now(UTC):%Y-%m-%d}-mutated-pictures.json").write_text(text + "\n")
+        write_record(given.record, "mutated-pictures", figures)
     sys.exit(bool(found["crashes"] or found["said"] or found["slowest"]["cpu_seconds"] > MOST_SECONDS))
 
 

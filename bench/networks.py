@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from common import dated, write_record
 from rich.console import Console
 
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.inspection.diagram import make_diagram
 from eyebright.inspection.graph import draw_graph
 from eyebright.inspection.standing import draw_standings, find_standing, measure_speed, save_standings, with_weights
@@ -33,26 +32,25 @@ def main() -> None:
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write pictures and figures there")
     given = options.parse_args()
     folder = given.record or Path()
-    stem = f"{datetime.now(UTC):%Y-%m-%d}-networks"
 
     with torch.device("meta"):
         models = {name: create_model(name) for name in GRAPHS}
     for name, model in models.items():
-        save_figure(folder / f"{stem}-{name}.svg", draw_graph(make_diagram(model)))
+        save_figure(dated(folder, f"networks-{name}.svg"), draw_graph(make_diagram(model)))
         print(f"drawn: {name}", flush=True)
     console = Console(record=True, width=110, file=io.StringIO())
     console.print(render_tree(make_diagram(models["googlenet"]), summarise(models["googlenet"])))
-    console.save_svg(str(folder / f"{stem}-googlenet-summary.svg"), title="eyebright models googlenet")
-    save_figure(folder / f"{stem}-axes.png", draw_axes())
+    console.save_svg(str(dated(folder, "networks-googlenet-summary.svg")), title="eyebright models googlenet")
+    save_figure(dated(folder, "networks-axes.png"), draw_axes())
 
     plan = choose_plan()
     rows = []
     for name in with_weights("imagenet"):
         rows.append(measure_speed(find_standing(name, "imagenet"), plan))
         print(f"{name}: {rows[-1].pictures_per_second} pictures a second", flush=True)
-    save_standings(folder / f"{stem}-standing.png", draw_standings(rows, "imagenet, as published", plan), rows)
-    machine = describe_machine() | {"plan": plan.as_dict()}
-    (folder / f"{stem}-machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+    standing = draw_standings(rows, "imagenet, as published", plan)
+    save_standings(dated(folder, "networks-standing.png"), standing, rows)
+    write_record(folder, "networks-machine", {"plan": plan.as_dict()})
 
 
 if __name__ == "__main__":

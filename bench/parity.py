@@ -9,16 +9,14 @@ With ``--photos photos.zip`` (or a folder) it also lays torchvision's preprocess
 from __future__ import annotations
 
 import argparse
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import write_record
 from torch import nn
 
-from eyebright.device import describe_machine
 from eyebright.models.create import create_model
 from eyebright.models.published import WEIGHTS
 
@@ -130,8 +128,7 @@ def main() -> None:
     if given.photos:
         figures["preprocessing"] = compare_preprocessing(torchvision, given.photos)
     if given.record:
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-parity.json"
-        path.write_text(json.dumps(figures | {"machine": describe_machine()}, indent=2) + "\n")
+        write_record(given.record, "parity", figures)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import dated, write_record
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -28,7 +28,7 @@ from rich.table import Table
 from eyebright.data.batches import keep_ready
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.files import write_atomically
 from eyebright.inspection.style import BLUE, GREEN, ORANGE, RED, make_figure, save_figure, tidy
@@ -139,10 +139,8 @@ def main() -> None:
     Console().print(table)
     Console().print(verdict(runs), highlight=False)
     if given.record:
-        name = f"{datetime.now(UTC):%Y-%m-%d}-plain-residual"
-        record = {"machine": describe_machine(), "device": given.device, "verdict": verdict(runs), "runs": runs}
-        (given.record / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-        save_figure(given.record / f"{name}.svg", draw(runs, given))
+        write_record(given.record, "plain-residual", {"device": given.device, "verdict": verdict(runs), "runs": runs})
+        save_figure(dated(given.record, "plain-residual.svg"), draw(runs, given))
 
 
 if __name__ == "__main__":

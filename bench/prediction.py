@@ -10,18 +10,17 @@ turns, and the median of the rounds counts. Without `--run` weights and pictures
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import write_record
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,7 +29,7 @@ from training import matrix_peak
 from eyebright.classifier import Classifier
 from eyebright.data.images import Images, Pictures
 from eyebright.data.prepare import Prepare
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.engines.build import ENGINES, build_engine
 from eyebright.engines.choose import compare
 from eyebright.errors import DataWarning, EngineError
@@ -202,9 +201,8 @@ def main() -> None:
             Console(stderr=True).print(f"{name}: {engine} left out: {problem}", highlight=False)
     Console().print(table)
     if given.record:
-        about = {"machine": describe_machine(), "device": given.device, "batch": given.batch, "matrix_peak": peaks}
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-prediction-{'-'.join(results)}.json"
-        path.write_text(json.dumps(about | {"networks": results}, indent=1) + "\n")
+        record = {"device": given.device, "batch": given.batch, "matrix_peak": peaks, "networks": results}
+        write_record(given.record, f"prediction-{'-'.join(results)}", record)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 # runs are copies of this process, and side by side: those of two threads must not wait for each other in a loop
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
+from common import dated, write_record
 from proofs import caches, damage, hostile, kills, pickles, power, runs
 from rich.console import Console
 from rich.progress import Progress
@@ -157,12 +157,11 @@ def draw_kills(rows: Rows, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def write_record(folder: Path, results: dict[str, Rows], seconds: float) -> Path:
+def write_proofs(folder: Path, results: dict[str, Rows], seconds: float) -> Path:
     """Keeps figures (JSON), tables (Markdown) and the picture; the Markdown file's path."""
-    stem = folder / f"{datetime.now(UTC):%Y-%m-%d}-proofs"
     machine = describe_machine()
     kept = {name: rows for name, rows in results.items() if name != "power cuts"}
-    Path(f"{stem}.json").write_text(json.dumps({"machine": machine, "seconds": seconds, "results": kept}) + "\n")
+    write_record(folder, "proofs", {"seconds": seconds, "results": kept})
     text = [
         "# Proofs: runs that are killed, files that are damaged, inputs that are hostile",
         f"`make prove` on {machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
@@ -170,8 +169,9 @@ def write_record(folder: Path, results: dict[str, Rows], seconds: float) -> Path
         summarise(results),
     ]
     if "kills" in results:
-        draw_kills(results["kills"], Path(f"{stem}-kills.png"))
-        text.append(f"![kills]({stem.name}-kills.png)")
+        picture = dated(folder, "proofs-kills.png")
+        draw_kills(results["kills"], picture)
+        text.append(f"![kills]({picture.name})")
     if "hostile inputs" in results:
         text += ["## Hostile and broken inputs", "| input | exit code | error | left behind |\n|---|---|---|---|"]
         text[-1] += "".join(
@@ -185,7 +185,7 @@ def write_record(folder: Path, results: dict[str, Rows], seconds: float) -> Path
             f"\n| {row['file']} | {row['damage']} | {row['count']} | {row['undetected']} | {row['crashed']} |"
             for row in results["damaged files"][:-1]
         )
-    path = Path(f"{stem}.md")
+    path = dated(folder, "proofs.md")
     path.write_text("\n\n".join(text) + "\n")
     return path
 
@@ -204,7 +204,7 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps(results))
     if given.record:
-        print(f"record: {write_record(given.record, results, time.perf_counter() - started)}")
+        print(f"record: {write_proofs(given.record, results, time.perf_counter() - started)}")
     print(summarise(results))
     failed = {name: rows for name, rows in failures(results).items() if rows}
     for name, rows in failed.items():

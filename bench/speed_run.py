@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +27,7 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import load_recipe
@@ -100,10 +99,7 @@ def main() -> None:
         for name, most in zip(given.recipes, seeds, strict=False):
             if seed < most:
                 command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--seed", str(seed)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise SystemExit(done.stderr)
-                runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+                runs[name].append(said_by(command))
                 Console(stderr=True).print(name, runs[name][-1], highlight=False)
     show(runs, given)
 
@@ -124,11 +120,10 @@ def show(runs: dict[str, list[dict[str, float]]], given: argparse.Namespace) -> 
     Console().print(table)
     if given.record:
         record = {
-            "machine": describe_machine(), "device": given.device, "data": Path(given.data).name,
-            "held_out": given.held_out, "changes": given.set, "recipes": found, "runs": runs,
+            "device": given.device, "data": Path(given.data).name, "held_out": given.held_out, "changes": given.set,
+            "recipes": found, "runs": runs,
         }  # fmt: skip
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-speed-run-{given.device}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(given.record, f"speed-run-{'held-out-' * given.held_out}{given.device}", record)
 
 
 if __name__ == "__main__":

@@ -11,23 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
 from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
-from eyebright.device import choose_plan, describe_machine
+from eyebright.device import choose_plan
 from eyebright.inspection.summary import summarise
 from eyebright.models.create import create_model
 from eyebright.training.fit import Fit, StepReport
@@ -129,10 +128,7 @@ def measure(name: str, folder: Path, device: str, rounds: int, seconds: float, m
         del ways["stock bfloat16"]
     for _ in range(rounds):
         for way, command in ways.items():
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            yield way, json.loads(done.stdout.splitlines()[-1])
+            yield way, said_by(command)
 
 
 def summarise_case(case: Case, said: dict[str, list[dict[str, float]]], peaks: dict[str, float]) -> dict[str, Any]:
@@ -178,7 +174,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as links:
         for name in given.only:
             case = CASES[name]
-            folder = gather(given.cifar if case.source == "cifar" else given.photos, Path(links) / name)
+            folder = gather(given.cifar if case.source == "cifar" else given.photos, Path(links) / name, MOST_PICTURES)
             said: dict[str, list[dict[str, float]]] = {}
             for way, answer in measure(name, folder, given.device, given.rounds, given.seconds, given.most):
                 said.setdefault(way, []).append(answer)
@@ -192,15 +188,14 @@ def main() -> None:
                 )  # fmt: skip
     Console().print(table)
     if given.record:
-        record = {"machine": describe_machine(), "device": given.device, "matrix_peak": peaks, "cases": results}
-        path = given.record / f"{datetime.now(UTC):%Y-%m-%d}-training-{given.device}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        record = {"device": given.device, "matrix_peak": peaks, "cases": results}
+        write_record(given.record, f"training-{given.device}", record)
 
 
-def gather(source: Path, folder: Path) -> Path:
-    """A folder of class folders with links to at most 5,000 of a source's pictures, for both sides alike."""
+def gather(source: Path, folder: Path, most: int | None = None) -> Path:
+    """A folder of class folders with links to a source's pictures, at most so many of them, for both sides alike."""
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    for path in paths[:: -(-len(paths) // MOST_PICTURES)]:
+    for path in paths[:: -(-len(paths) // most)] if most else paths:
         label = path.parent.name if path.parent != source else path.stem
         (folder / label).mkdir(parents=True, exist_ok=True)
         (folder / label / path.name).symlink_to(path.resolve())
