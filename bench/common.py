@@ -12,11 +12,11 @@ from eyebright.device import describe_machine
 
 
 def said_by(command: list[str], environment: dict[str, str] | None = None) -> Any:
-    """What a process says in its last line, as JSON; where it fails, this ends with what it complained of."""
+    """What a process says, as JSON; where it fails, this ends with what it complained of."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr or done.stdout)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def dated(folder: Path, name: str) -> Path:

@@ -56,6 +56,8 @@ def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     fit = Fit(settings, Splits(pictures, None, parts["test"]), seed=seed, plan=choose_plan(given.device))
     losses, reports, started = [], [], time.perf_counter()
     steps = fit.loader.steps * settings.training.epochs
+    if steps < POINTS:
+        raise SystemExit(f"{steps} steps are too few for a curve of {POINTS} points: ask for more pictures or epochs")
     for report in track(fit.steps(), f"{net}, seed {seed}", steps, console=Console(stderr=True)):
         if isinstance(report, StepReport):
             losses.append(report.loss)
@@ -65,7 +67,7 @@ def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "net": net, "seed": seed, "epochs": given.epochs, "pictures": len(pictures),
         "seconds": time.perf_counter() - started, "steps": steps,
-        "curve": [float(piece.mean()) for piece in np.array_split(np.array(losses), POINTS)],
+        "curve": [float(piece.mean()) for piece in np.array_split(losses, POINTS)],
         "train_loss": [report.train_loss for report in reports],
         "train_accuracy": [report.train_accuracy for report in reports],
         "test_loss": evaluation.loss, "test_accuracy": evaluation.accuracy,

@@ -12,7 +12,6 @@ import argparse
 import json
 import random
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +56,16 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
         return (pixels - 0.5) / 0.5, label
 
 
+def answer(model: nn.Module, inputs: torch.Tensor, given: argparse.Namespace) -> torch.Tensor:
+    """Logits, in the number format and layout that were asked for."""
+    inputs = inputs.to(given.device, non_blocking=True)
+    if given.channels_last:
+        inputs = inputs.to(memory_format=torch.channels_last)
+    with torch.autocast(given.device, torch.bfloat16, enabled=given.bfloat16):
+        logits: torch.Tensor = model(inputs)
+    return logits
+
+
 def train(given: argparse.Namespace) -> dict[str, float]:
     """Trains for so many epochs, or seconds, or steps; gives pictures a second, the first steps not counted."""
     pictures = Folder(given.folder, given.resize, given.crop or given.resize, given.padding, given.flip)
@@ -76,12 +85,8 @@ def train(given: argparse.Namespace) -> dict[str, float]:
     steps, started = 0, time.perf_counter()
     while True:
         for inputs, labels in loader:
-            inputs, labels = inputs.to(given.device, non_blocking=True), labels.to(given.device, non_blocking=True)
-            if given.channels_last:
-                inputs = inputs.to(memory_format=torch.channels_last)
             optimizer.zero_grad()
-            with torch.autocast(given.device, torch.bfloat16) if given.bfloat16 else nullcontext():
-                loss = criterion(model(inputs), labels)
+            loss = criterion(answer(model, inputs, given).float(), labels.to(given.device, non_blocking=True))
             loss.backward()
             optimizer.step()
             loss.item()
@@ -102,11 +107,7 @@ def test(model: nn.Module, given: argparse.Namespace) -> float:
     pictures = Folder(given.test, given.resize, given.crop or given.resize, chance=False)
     right = 0
     for inputs, labels in DataLoader(pictures, given.batch, num_workers=2):
-        inputs = inputs.to(given.device)
-        if given.channels_last:
-            inputs = inputs.to(memory_format=torch.channels_last)
-        with torch.autocast(given.device, torch.bfloat16) if given.bfloat16 else nullcontext():
-            right += int((model(inputs).argmax(1).cpu() == labels).sum())
+        right += int((answer(model, inputs, given).argmax(1).cpu() == labels).sum())
     return right / len(pictures)
 
 
