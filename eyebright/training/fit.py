@@ -515,17 +515,22 @@ def _check_pictures(
     """Meets the network's demands with the first picture's size, before anything slow; gives that size."""
     height, width = prepare.output_size or prepare.pixels(train.read(0)).shape[:2]
     size = height, width
-    model.check_input_size(*size)
+    _check_size(model, size)
     for _, side in sides:
         try:
-            model.check_input_size(*shrink(size, side))
+            _check_size(model, shrink(size, side))
         except InputSizeError as error:
             raise RecipeError(
                 f"training.sides shrinks pictures of {size[0]}×{size[1]} to {side}: {error.problem}",
                 expected=f"sides for which {model.model_name} is made: {error.expected}",
                 remedy="make the sides larger, or leave training.sides out",
             ) from error
-    if any(isinstance(layer, InstanceNorm) for layer in model.modules()):
-        with torch.no_grad():
-            model.eval().forward_training(torch.zeros(2, prepare.channels, *size))
     return size
+
+
+def _check_size(model: Network, size: tuple[int, int]) -> None:
+    """Raises InputSizeError where the network does not train on pictures of this size."""
+    model.check_input_size(*size)
+    if any(isinstance(layer, InstanceNorm) for layer in model.modules()):  # it sees in the maps what size does
+        with torch.no_grad():
+            model.eval().forward_training(torch.zeros(2, model.in_channels, *size))

@@ -190,7 +190,7 @@ def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
         torch.testing.assert_close(fit.selection.losses[index], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones(monkeypatch):
+def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones():
     wide = Images(np.tile(pictures(64, channels=3).pixels, (1, 1, 2, 1)), pictures(64).labels, ("a", "b", "c"))
     settings = recipe(
         model={"name": "cnn_cifar"}, prepare={"channels": 3}, epochs=2, sides=[[0, 16], [0.5, 24], [0.75, 40]]
@@ -392,9 +392,15 @@ def test_infinite_weights_never_reach_a_report():
         (recipe(model={"name": "resnet18", "normalisation": "instance"}), splits(), InputSizeError, "maps of 1×1"),
         (recipe(class_weights=[1, 2]), splits(), RecipeError, "2 numbers"),
         (recipe(sides=[[0, 16]]), splits(), RecipeError, r"shrinks pictures of 32×32 to 16: lenet5 was given"),
+        (
+            recipe(
+                model={"name": "resnet18", "normalisation": "instance"}, prepare={"resize": [64, 64]}, sides=[[0, 32]]
+            ),
+            splits(), RecipeError, r"shrinks pictures of 64×64 to 32: instance normalisation was given maps of 1×1",
+        ),
         (recipe(), Splits(pictures(), None, pictures(0)), DataError, "test part has no pictures"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_said_before_training(settings, data, error, says):
     with pytest.raises(error, match=says):
         Fit(settings, data)
