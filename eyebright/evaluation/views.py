@@ -68,7 +68,7 @@ VIEWS = {
     "centre": Views(),
     "5-crops": Views("corners"),
     "10-crops": Views("corners", mirrored=True),
-    "shifted": Views("shifted", mirrored=True),  # Jordan 2024, §3.5, with equal shares
+    "shifted": Views("shifted", mirrored=True),  # Jordan 2024, multi-crop evaluation, with equal shares
     "dense": Views("dense"),
     "alexnet": Views("corners", mirrored=True, square=True),  # Krizhevsky, Sutskever, Hinton 2012, §4.1
     "vgg": Views("dense", mirrored=True),  # Simonyan, Zisserman 2014, §3.2

@@ -5,7 +5,7 @@ convolutions follow. Convolutions begin as the identity, as far as channels go; 
 two million parameters and 118 million multiply-adds with 10 classes.
 
 Source:
-    Jordan: 94 % on CIFAR-10 in 3.29 Seconds on a Single GPU, arXiv 2404.00498, §3, in the later form with Muon.
+    Jordan: 94 % on CIFAR-10 in 3.29 Seconds on a Single GPU, arXiv 2404.00498, in the later form with Muon.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Airbench(Network):
         return nn.Sequential(first, nn.MaxPool2d(2), *norm(), second, *norm())
 
     def initialise_paper(self, layer: nn.Module) -> None:
-        """Convolutions pass channels on unchanged; those beyond them are drawn (§3.2)."""
+        """Convolutions pass channels on unchanged; those beyond them are drawn (partial identity)."""
         if isinstance(layer, nn.Conv2d):
             draw_weights(layer, he)
             pass_on(layer)
