@@ -8,7 +8,8 @@ import os
 import platform
 import shutil
 import sysconfig
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from eyebright.errors import DeviceError
+from eyebright.kernels.build import in_use, load_kernels
 
 # mallopt(3): never give the top of the heap back (M_TRIM_THRESHOLD), ask for more at once (M_TOP_PAD), no mapping of
 # their own for large blocks (M_MMAP_MAX)
@@ -37,6 +39,8 @@ class Plan:
         compiled: whether steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
+        kernels: of normalisation and dropout in training: torch's, or eyebright's own, which read memory fewer times;
+            where those can't be compiled, torch's after all.
     """
 
     device: str
@@ -46,6 +50,7 @@ class Plan:
     compiled: bool
     instruction_set: str
     torch_version: str
+    kernels: Literal["torch", "eyebright"] = "torch"
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for a file."""
@@ -79,16 +84,22 @@ class Plan:
         """
         return self.device != "cpu" and 4 * count <= torch.cuda.mem_get_info(self.device)[0]
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
-        """A context in which convolutions and matrix products run in the plan's number format."""
-        if self.number_format == "float32":
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """A context in which layers compute in the plan's number format, with its kernels."""
+        half = self.number_format == "bfloat16"
+        before = in_use.set(self.kernels == "eyebright" and load_kernels() is not None)
+        try:
+            with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext():
+                yield
+        finally:
+            in_use.reset(before)
 
 
 def choose_plan(
-    device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto", threads: int | None = None
-) -> Plan:
+    device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto", threads: int | None = None,
+    *, training: bool = False,
+) -> Plan:  # fmt: skip
     """The plan for this machine.
 
     Args:
@@ -97,6 +108,7 @@ def choose_plan(
             and float32 elsewhere.
         threads: for one operation, set for the whole process, as far as there are as many processors; default: as
             torch has it.
+        training: whether the plan is for training, so that kernels of our own are compiled where that can be done.
 
     Raises:
         DeviceError: no such device here.
@@ -116,6 +128,7 @@ def choose_plan(
         compiled=False,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         torch_version=torch.__version__,
+        kernels="eyebright" if training and device == "cpu" and load_kernels() is not None else "torch",
     )
 
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from eyebright.errors import OutputError, StoredFileError
 
 Buffer = bytes | memoryview
@@ -23,6 +25,11 @@ CHUNK = 4 * 2**20  # bytes that are written or hashed at a time
 MAX_JSON = 64 * 2**20  # bytes: a larger JSON file is none of ours
 UNFINISHED = ".part"  # how the name of a file ends that is still being written
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would change line ends
+
+
+def cache_folder() -> Path:
+    """Where eyebright keeps what it can make again: ``$EYEBRIGHT_CACHE``, or the system's place for such things."""
+    return Path(os.environ.get("EYEBRIGHT_CACHE") or platformdirs.user_cache_dir("eyebright"))
 
 
 def write_atomically(path: Path, content: Iterable[Buffer]) -> None:

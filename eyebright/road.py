@@ -92,7 +92,7 @@ def train(
     """
     chosen = choose_recipe(recipe, data, changes, skip_unreadable, curation)
     path = Path(out) if out is not None else free_folder(chosen.name)
-    plan = choose_plan(device, chosen.training.number_format)
+    plan = choose_plan(device, chosen.training.number_format, training=True)
     with (
         Display(console or Console(stderr=True)) as screen,
         _stoppable(Run(path)) as stop,
@@ -172,8 +172,9 @@ def resume(
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        here = choose_plan(run.plan.device, run.plan.number_format, run.plan.threads)
-        if (differences := here.differences(run.plan)) and not accept_differences:
+        begun, own = run.plan, run.plan.kernels == "eyebright"
+        here = choose_plan(begun.device, begun.number_format, begun.threads, training=own)
+        if (differences := here.differences(begun)) and not accept_differences:
             listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
             raise RunError(
                 f"this machine would go on with {path} differently: {listed}",

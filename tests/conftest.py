@@ -20,6 +20,7 @@ from PIL import Image
 import eyebright as package
 from eyebright.cli import main
 from eyebright.errors import EyebrightError
+from eyebright.kernels.build import load_kernels
 
 SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
 TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
@@ -97,14 +98,19 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EYEBRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("EYEBRIGHT_CACHE", str(folder))
+        (folder / "kernels").mkdir()
+        load_kernels()
+        yield folder
 
 
 @pytest.fixture(autouse=True)
 def own_cache(cache_of_the_session, tmp_path_factory, monkeypatch):
-    """The folder that is this test's cache."""
+    """The folder that is this test's cache: empty but for the compiled kernels, which take seconds to make."""
     folder = tmp_path_factory.mktemp("own") / "cache"
+    folder.mkdir()
+    (folder / "kernels").symlink_to(cache_of_the_session / "kernels")
     monkeypatch.setenv("EYEBRIGHT_CACHE", str(folder))
     return folder
 

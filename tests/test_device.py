@@ -137,6 +137,10 @@ def test_a_plan_goes_through_a_file_unchanged():
     assert Plan(**json.loads(json.dumps(choose_plan("cpu").as_dict()))) == choose_plan("cpu")
 
 
+def test_a_plan_from_before_there_were_kernels_has_torch_s():
+    assert plan().kernels == "torch"
+
+
 def test_differences_name_what_differs_here_and_there():
     assert plan().differences(plan()) == {}
     assert plan().differences(plan(threads=8, device="cuda")) == {"device": ("cpu", "cuda"), "threads": (2, 8)}

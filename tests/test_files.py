@@ -9,6 +9,7 @@ from eyebright import files
 from eyebright.errors import OutputError, StoredFileError
 from eyebright.files import (
     append_line,
+    cache_folder,
     cut,
     file_digest,
     make_folder,
@@ -20,6 +21,13 @@ from eyebright.files import (
     write_json,
     write_text,
 )
+
+
+def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.delenv("EYEBRIGHT_CACHE")
+    assert cache_folder().name == "eyebright"
 
 
 def failing(error):

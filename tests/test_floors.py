@@ -9,7 +9,7 @@ import eyebright
 
 ROOT = Path(eyebright.__file__).parent
 FLOORS = (
-    ("errors", "random", "device", "files", "tensors"),
+    ("errors", "random", "device", "files", "tensors", "kernels"),
     ("data", "layers"),
     ("models",),
     ("classifier",),

@@ -390,6 +390,12 @@ def test_resuming_on_another_machine_asks_first(tmp_path, quiet):
     assert road.resume(run.path, accept_differences=True, console=quiet).finished
 
 
+def test_a_run_that_began_with_torch_s_kernels_goes_on_with_them(tmp_path, quiet):
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
+    unfinish(run, plan={name: value for name, value in run.environment["plan"].items() if name != "kernels"})
+    assert road.resume(run.path, console=quiet).plan.kernels == "torch"
+
+
 def test_changed_data_are_noticed_at_resume(tmp_path, two_classes, quiet):
     run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
     unfinish(run)

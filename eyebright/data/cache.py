@@ -9,22 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from eyebright.errors import OutputError, StoredFileError
-from eyebright.files import make_folder
+from eyebright.files import cache_folder, make_folder
 from eyebright.tensors import read_safetensors, write_safetensors
 
 MAX_STEM = 50  # characters of a file's name in its folder's: with all else no more than the 255 bytes of a name
 MANIFEST = "eyebright.manifest"
-
-
-def cache_folder() -> Path:
-    """Where eyebright keeps what it can make again: ``$EYEBRIGHT_CACHE``, or the system's place for such things."""
-    return Path(os.environ.get("EYEBRIGHT_CACHE") or platformdirs.user_cache_dir("eyebright"))
 
 
 def lock(name: str) -> FileLock:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eyebright.data.ahead import ahead
-from eyebright.data.cache import cache_folder
 from eyebright.data.decode import decode, read_file
 from eyebright.errors import PictureError
+from eyebright.files import cache_folder
 
 FORMULA = 2  # counts the ways in which decoding or digesting has changed
 AT_ONCE = 500  # files that are looked up in one question

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from eyebright.data.ahead import ahead
-from eyebright.data.cache import cache_folder, lock
+from eyebright.data.cache import lock
 from eyebright.data.digests import file_digests
 from eyebright.data.images import ImageFiles, Labels, Pixels
 from eyebright.data.prepare import Prepare
 from eyebright.errors import DataError, DataWarning, OutputError, StoredFileError
-from eyebright.files import make_folder, remove, remove_unfinished
+from eyebright.files import cache_folder, make_folder, remove, remove_unfinished
 from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1

@@ -16,12 +16,12 @@ from pathlib import Path
 from torch import Tensor
 
 from eyebright.classifier import ROWS, Classifier
-from eyebright.data.cache import cache_folder, short_digest
+from eyebright.data.cache import short_digest
 from eyebright.data.images import Pictures
 from eyebright.device import describe_machine
 from eyebright.engines.build import ROWS_ON_GPU, build_engine, prepare_some
 from eyebright.errors import EngineError, OutputError, StoredFileError
-from eyebright.files import make_folder, read_json, write_json
+from eyebright.files import cache_folder, make_folder, read_json, write_json
 
 LEAST_PICTURES = 1000  # fewer are answered by the network itself, and nothing is measured
 WORTH_SECONDS = 60.0  # what the network itself would have to take for a first measurement to pay

@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eyebright.classifier import ROWS, Classifier
-from eyebright.data.cache import cache_folder
 from eyebright.device import Plan
 from eyebright.errors import DataWarning, OutputError, StoredFileError
-from eyebright.files import make_folder
+from eyebright.files import cache_folder, make_folder
 from eyebright.layers.network import Network
 from eyebright.tensors import read_safetensors, write_safetensors
 

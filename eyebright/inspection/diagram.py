@@ -8,7 +8,8 @@ from functools import cached_property
 
 from eyebright.inspection.describe import headline, kind_of
 from eyebright.inspection.trace import Pair, Step, trace, without_weights
-from eyebright.layers.network import Network, in_a_row
+from eyebright.layers.fused import in_a_row
+from eyebright.layers.network import Network
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eyebright.errors import ModelError
+from eyebright.layers.fused import in_turn
 from eyebright.layers.norm import InstanceNorm, LocalResponseNorm
 
 Normalisation = Literal["batch", "layer", "instance", "group", "local_response", "none"]
@@ -168,8 +169,8 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, channels, H / stride, W / stride]`."""
-        x = self.conv(x)
-        return cast(Tensor, self.activation(self.bn(x)) if self.norm_first else self.bn(self.activation(x)))
+        after = (self.bn, self.activation) if self.norm_first else (self.activation, self.bn)
+        return in_turn((self.conv, *after), x)
 
 
 class Branches(nn.Module):

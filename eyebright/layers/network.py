@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from eyebright.errors import InputSizeError, ModelError
 from eyebright.layers.blocks import STYLE, Style
+from eyebright.layers.fused import in_a_row, in_turn
 
 
 class Network(nn.Module):
@@ -80,9 +80,7 @@ class Network(nn.Module):
         self.check_input_size(*x.shape[-2:])
         outputs = {}
         for name, modules in self.stages().items():
-            for module in modules:
-                x = module(x)
-            outputs[name] = x
+            outputs[name] = x = in_turn(modules, x)
         return outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,10 +90,8 @@ class Network(nn.Module):
             InputSizeError: the pictures are smaller than `smallest_input`, or not of the one size it takes.
         """
         self.check_input_size(*x.shape[-2:])
-        for modules in self.stages().values():  # as forward_stages, but no stage's output is kept in memory
-            for module in modules:
-                x = module(x)
-        return x
+        # as forward_stages, but no stage's output is kept in memory
+        return in_turn([module for modules in self.stages().values() for module in modules], x)
 
     def score_map(self, x: Tensor) -> Tensor:
         """Logits at every place of larger pictures, by the same weights applied as convolutions alone.
@@ -233,12 +229,3 @@ def _put(parent: nn.Module, name: str, new: nn.Module) -> None:
     """Puts a layer in the place of the one of that name, in the same mode."""
     inner, _, child = name.rpartition(".")
     setattr(parent.get_submodule(inner), child, new.train(parent.get_submodule(name).training))
-
-
-def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """Modules one after the other, those in sequences too."""
-    for module in modules:
-        if isinstance(module, nn.Sequential):
-            yield from in_a_row(module)
-        else:
-            yield module

@@ -22,6 +22,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.layers.blocks import STYLE, DropoutRate, Style
+from eyebright.layers.fused import add_and_activate, in_turn
 from eyebright.layers.network import Network
 
 Stem = Literal["photographs", "cifar"]
@@ -101,13 +102,13 @@ class Block(nn.Module):
         for number in range(1, self.depth):
             y = self._normalised(number, getattr(self, f"conv{number}")(y))
         y = getattr(self, f"conv{self.depth}")(y)
+        if self.downsample is None:
+            return self._normalised(self.depth, y)
         norm, activation = getattr(self, f"bn{self.depth}"), getattr(self, f"relu{self.depth}")
+        residual = in_turn((self.downsample,), x)
         if self.norm_first:
-            y = norm(y)
-        if self.downsample is not None:
-            y = y + self.downsample(x)
-        y = activation(y)
-        return cast(Tensor, y if self.norm_first else norm(y))
+            return add_and_activate(norm, activation, y, residual)
+        return cast(Tensor, norm(activation(y + residual)))
 
     def _preactivated(self, x: Tensor) -> Tensor:
         """A shortcut that changes the shape takes what the first convolution takes; the identity takes the input."""
@@ -121,7 +122,7 @@ class Block(nn.Module):
 
     def _normalised(self, number: int, x: Tensor) -> Tensor:
         norm, activation = getattr(self, f"bn{number}"), getattr(self, f"relu{number}")
-        return cast(Tensor, activation(norm(x)) if self.norm_first else norm(activation(x)))
+        return in_turn((norm, activation) if self.norm_first else (activation, norm), x)
 
 
 class ResNet(Network):

@@ -731,8 +731,9 @@ def test_a_cache_that_cannot_be_written_is_not_the_archives_fault(make_archive, 
         unpack(make_archive("pets.zip", files))
 
 
-def test_a_cache_whose_place_is_a_file_is_an_output_error(make_archive, files, own_cache, refuses):
-    own_cache.write_text("")
+def test_a_cache_whose_place_is_a_file_is_an_output_error(make_archive, files, tmp_path, monkeypatch, refuses):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "file"))
     with refuses(OutputError, "cannot write"):
         unpack(make_archive("pets.zip", files))
 

@@ -1,13 +1,6 @@
 import pytest
 
-from eyebright.data.cache import cache_folder, make_once
-
-
-def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
-    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv("EYEBRIGHT_CACHE")
-    assert cache_folder().name == "eyebright"
+from eyebright.data.cache import make_once
 
 
 def test_of_one_file_two_kinds_of_folders_may_be_made_each_once(tmp_path):

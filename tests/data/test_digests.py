@@ -400,7 +400,6 @@ def test_a_damaged_memory_that_cannot_be_removed_stops_nothing(pictures, own_cac
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    own_cache.mkdir()
     write_text(memory(own_cache))
     monkeypatch.setattr(digests.Path, "unlink", denied)
     assert as_lists(file_digests(pictures)) == expected(pictures)
@@ -479,9 +478,9 @@ def test_a_memory_that_cannot_be_written_is_read(pictures, decoded, own_cache, m
     assert memory(own_cache).exists()
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(pictures, own_cache):
-    own_cache.parent.mkdir(parents=True, exist_ok=True)
-    own_cache.write_text("a file in the cache's place")
+def test_a_cache_that_cannot_be_written_stops_nothing(pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file in the cache's place")
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path / "file"))
     assert as_lists(file_digests(pictures)) == expected(pictures)
 
 

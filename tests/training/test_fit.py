@@ -14,6 +14,7 @@ from eyebright.device import choose_plan
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.evaluation.multi_label import evaluate_any
+from eyebright.layers import fused
 from eyebright.training.fit import Fit, Report, StepReport
 from eyebright.training.recipe import make_recipe
 
@@ -188,6 +189,28 @@ def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
         two = torch.stack([torch.zeros(1), logits], 1)[0] if classes == 2 else logits
         expected = -two.log_softmax(0)[fit.loader.pictures.labels[index]]
         torch.testing.assert_close(fit.selection.losses[index], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_training_takes_the_kernels_of_its_plan(monkeypatch):
+    names = []
+    monkeypatch.setattr(fused, "_call", lambda name, *given, call=fused._call: (names.append(name), call(name, *given)))
+    own = choose_plan("cpu", training=True)
+    settings = recipe(model={"name": "cnn_mnist", "dropout": 0.2}, epochs=1)
+    torchs = Fit(settings, splits(), plan=replace(own, kernels="torch"))
+    list(torchs)
+    assert not names
+    if own.kernels == "torch":
+        pytest.skip("no C++ compiler here")
+    ours = Fit(settings, splits(), plan=own)
+    (report,) = ours
+    assert set(names) == {"forward", "backward", "drop"}
+    assert names.count("forward") == names.count("backward")
+    assert report.train_loss == next(iter(Fit(settings, splits(), plan=own))).train_loss
+    monkeypatch.setattr("eyebright.device.load_kernels", lambda: None)
+    assert (
+        next(iter(Fit(settings, splits(), plan=own))).train_loss
+        == next(iter(Fit(settings, splits(), plan=torchs.plan))).train_loss
+    )
 
 
 def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones():

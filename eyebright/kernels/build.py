@@ -1,0 +1,97 @@
+"""Compiles `kernels.cpp` once on each machine and loads it; where there is no C++ compiler, torch's operators are used.
+
+No operation is left to the compiler's taste: sums have a fixed order and nothing is contracted, so every compiler and
+every processor give the same bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+
+import torch  # noqa: F401  loads the OpenMP runtime that the kernels share
+
+from eyebright.files import cache_folder
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+WIDE = ("-mprefer-vector-width=512",)  # x86: the compiler would leave half of AVX-512 unused
+MOST_SECONDS = 120
+
+in_use: ContextVar[bool] = ContextVar("in_use", default=False)  # whether layers take the kernels, see `Plan.arithmetic`
+
+_pointer, _long, _int, _float, _uint = (
+    ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_uint32,
+)  # fmt: skip
+_ARGUMENTS = {
+    "forward": [_int, *[_pointer] * 9, _long, _long, _float, _float, _int],
+    "backward": [_int, *[_pointer] * 11, _long, _long, _int],
+    "drop": [_pointer, _pointer, _long, _uint, _uint, _uint, _float, _int],
+}
+
+
+@functools.cache
+def load_kernels() -> ctypes.CDLL | None:
+    """The compiled kernels, made now if they are not in the cache yet (seconds, once); None where they can't be."""
+    runtime = _openmp_runtime()
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if runtime is None or compiler is None:
+        return None
+    flags = [*FLAGS, *(WIDE if platform.machine() == "x86_64" else ())]
+    about = (SOURCE.read_text(encoding="utf-8"), flags, runtime.name, _processor())
+    target = cache_folder() / "kernels" / f"{hashlib.blake2b(repr(about).encode(), digest_size=8).hexdigest()}.so"
+    try:
+        if not target.exists():
+            _compile(compiler, flags, runtime, target)
+        library = ctypes.CDLL(str(target))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for name, arguments in _ARGUMENTS.items():
+        for number_format in ("float32", "bfloat16"):
+            function = getattr(library, f"{name}_{number_format}")
+            function.argtypes, function.restype = arguments, None
+    return library
+
+
+def _compile(compiler: str, flags: list[str], runtime: Path, target: Path) -> None:
+    """Compiles beside the target and renames: another process finds all of it or nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stem = target.with_name(f".{target.stem}.{secrets.token_hex(4)}")
+    made, linked = stem.with_suffix(".o"), stem.with_suffix(".part")
+    try:
+        for command in (
+            [compiler, *flags, "-fopenmp", "-c", str(SOURCE), "-o", str(made)],
+            [compiler, "-shared", str(made), str(runtime), "-o", str(linked)],
+        ):
+            subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
+        linked.replace(target)
+    finally:
+        made.unlink(missing_ok=True)
+        linked.unlink(missing_ok=True)
+
+
+def _openmp_runtime() -> Path | None:
+    """The OpenMP library that torch has loaded: the kernels run on its threads. None where it has none (not Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        path = Path(line.split(maxsplit=5)[-1])
+        if path.name.startswith("libgomp"):
+            return path
+    return None
+
+
+def _processor() -> str:
+    """What the compiler looks at for ``-march=native``: a cache may be shared between machines."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    kinds = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(kinds)}))

@@ -1,0 +1,170 @@
+"""Layers applied one after the other; in training on a processor, those that read the same memory as one kernel.
+
+The twin of every kernel is the plain call of the modules, which is what happens wherever kernels are not in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from eyebright.kernels.build import in_use, load_kernels
+
+CHANNELS_LAST = torch.channels_last
+_KINDS: dict[type[nn.Module] | None, int] = {None: 0, nn.ReLU: 1, nn.GELU: 2}  # as kernels.cpp counts them
+
+
+def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Modules one after the other, those in sequences too."""
+    for module in modules:
+        if isinstance(module, nn.Sequential):
+            yield from in_a_row(module)
+        else:
+            yield module
+
+
+def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """What modules make of `x`, applied one after the other.
+
+    Where kernels are in use, batch normalisation and the ReLU or GELU after it are one sweep over memory, and dropout
+    draws its chances while it copies. A module that has hooks is called by itself, so the hooks see what they expect.
+    """
+    if torch.compiler.is_compiling() or not in_use.get():
+        for module in modules:
+            x = module(x)
+        return x
+    waiting = [*modules][::-1]
+    while waiting:
+        module = waiting.pop()
+        if type(module) is nn.Sequential and not _has_hooks(module):
+            waiting += [*module][::-1]
+        elif _fits(module, x):
+            following = waiting.pop() if waiting and _kind(waiting[-1]) is not None else None
+            x = _Normalise.apply(x, None, module.weight, module.bias, module, following)  # type: ignore[no-untyped-call]
+        elif type(module) is nn.Dropout and module.training and module.p and not _has_hooks(module) and _is_dense(x):
+            x = _Drop.apply(x, module.p)  # type: ignore[no-untyped-call]
+        elif type(module) is nn.AdaptiveAvgPool2d and x.shape[2:] == (1, 1) and not _has_hooks(module):
+            size = module.output_size
+            height, width = size if isinstance(size, tuple) else (size, size)
+            x = x.expand(-1, -1, height or 1, width or 1)  # the mean of a single value
+        else:
+            x = module(x)
+    return x
+
+
+def add_and_activate(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    """``activation(norm(x) + residual)``, all `[N, C, H, W]`; one sweep over memory where kernels are in use."""
+    if torch.compiler.is_compiling() or not in_use.get() or not _fits(norm, x) or residual.dtype != x.dtype:
+        return cast(Tensor, activation(norm(x) + residual))
+    following = activation if _kind(activation) is not None else None
+    residual = residual.contiguous(memory_format=CHANNELS_LAST)
+    y: Tensor = _Normalise.apply(x, residual, norm.weight, norm.bias, norm, following)  # type: ignore[no-untyped-call]
+    return y if following else cast(Tensor, activation(y))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _kind(activation: nn.Module) -> int | None:
+    """The number of an activation that the kernels know."""
+    exact = getattr(activation, "approximate", "none") == "none"
+    return _KINDS.get(type(activation)) if exact and not _has_hooks(activation) else None
+
+
+def _fits(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module is batch normalisation in training, and `x` lies as the kernels take it."""
+    return (
+        type(module) is nn.BatchNorm2d
+        and module.training
+        and module.affine
+        and module.track_running_stats
+        and module.momentum is not None
+        and module.weight.dtype == torch.float32
+        and not _has_hooks(module)
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.dim() == 4
+        and x.shape[1] == module.num_features
+        and x.is_contiguous(memory_format=CHANNELS_LAST)
+        and x.numel() >= 2 * x.shape[1]
+    )
+
+
+def _is_dense(x: Tensor) -> bool:
+    layouts = (torch.contiguous_format, CHANNELS_LAST) if x.dim() == 4 else (torch.contiguous_format,)
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and any(x.is_contiguous(memory_format=layout) for layout in layouts)
+    )
+
+
+def _call(name: str, x: Tensor, *given: Any) -> None:
+    """Runs a kernel for the number format of `x`; tensors go as their addresses, None as no address."""
+    values = [value.data_ptr() if isinstance(value, Tensor) else value for value in given]
+    function = getattr(load_kernels(), f"{name}_{str(x.dtype).removeprefix('torch.')}")
+    function(*values, torch.get_num_threads())
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation by the batch's own statistics, a residual added to it, and the activation after that."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d,
+        activation: nn.Module | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.kind = _KINDS[type(activation) if activation else None]
+        y = torch.empty_like(x, memory_format=CHANNELS_LAST)
+        mean, spread = torch.empty_like(weight), torch.empty_like(weight)
+        channels = x.shape[1]
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        _call(
+            "forward", x, ctx.kind, x, residual, weight, bias, norm.running_mean, norm.running_var, y, mean, spread,
+            x.numel() // channels, channels, norm.eps, norm.momentum,
+        )  # fmt: skip
+        ctx.save_for_backward(x, residual, weight, bias, mean, spread)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, residual, weight, bias, mean, spread = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        of_x = torch.empty_like(x, memory_format=CHANNELS_LAST)
+        of_residual = None if residual is None else torch.empty_like(residual, memory_format=CHANNELS_LAST)
+        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
+        channels = x.shape[1]
+        _call(
+            "backward", x, ctx.kind, gradient, x, residual, weight, bias, mean, spread, of_x, of_residual, of_weight,
+            of_bias, x.numel() // channels, channels,
+        )  # fmt: skip
+        return of_x, of_residual, of_weight, of_bias, None, None
+
+
+class _Drop(torch.autograd.Function):
+    """Dropout: the seed is drawn from torch's generator, the rest from the seed, so no mask is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
+        low, high = torch.randint(2**32, (2,)).tolist()
+        ctx.layout = torch.contiguous_format if x.is_contiguous() else CHANNELS_LAST
+        ctx.given = (low, high, min(round(rate * 2**32), 2**32 - 1), 1 / (1 - rate))
+        y = torch.empty_like(x, memory_format=ctx.layout)
+        _call("drop", x, x, y, x.numel(), *ctx.given)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous(memory_format=ctx.layout)
+        of_x = torch.empty_like(gradient, memory_format=ctx.layout)
+        _call("drop", gradient, gradient, of_x, gradient.numel(), *ctx.given)
+        return of_x, None
