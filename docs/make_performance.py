@@ -78,6 +78,18 @@ def commands() -> Iterable[str]:
         yield table(("recipe", "way", "seconds", "spread", "× stock", "test accuracy"), rows)
 
 
+def kernels() -> Iterable[str]:
+    """Our kernels beside torch's operators."""
+    for file, record in newest("kernels"):
+        rows = []
+        for about, case in record["cases"].items():
+            theirs, own = (statistics.median(case["seconds"][name]) * 1e3 for name in ("torch", "eyebright"))
+            spread = f"{case['least']:.2f}…{case['most']:.2f}"
+            rows.append([about, f"{theirs:.2f}", f"{own:.2f}", f"**{case['ratio']:.2f}**", spread])
+        yield f"{machine(record)}, {record['plan']['number_format']} (`records/{file}`):"
+        yield table(("what", "torch, ms", "ours, ms", "× torch", "spread"), rows)
+
+
 def growth() -> Iterable[str]:
     """Seconds for an epoch against what grows; times foretold and taken."""
     for file, record in newest("growth-*"):
@@ -116,6 +128,12 @@ def render() -> str:
         rows = [row for case in record["cases"].values() for row in speed_rows(case["about"], case["ways"])]
         text += [f"{machine(record)} (`records/{file}`):", table(head, rows)]
     sections = (
+        (
+            "Kernels",
+            "`bench/kernels.py`: operations forwards and backwards, and training steps without their data, by torch's "
+            "operators and by ours, in turns.",
+            kernels(),
+        ),
         ("The speed run", "`bench/speed_run.py`: from pictures in memory to a trained classifier.", speed_run()),
         ("From command to report", "`bench/commands.py`: `eyebright train` beside the stock script.", commands()),
         (
