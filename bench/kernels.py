@@ -97,7 +97,7 @@ def main() -> None:
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     given = options.parse_args()
     keep_freed_memory()
-    own = choose_plan("cpu", training=True)
+    own = choose_plan("cpu")
     if own.kernels != "eyebright":
         raise SystemExit("there is no C++ compiler here, so nothing to compare")
     plans = {"torch": replace(own, kernels="torch"), "eyebright": own}

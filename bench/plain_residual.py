@@ -10,15 +10,14 @@ are not repeated, so this can be stopped and called again.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import dated, write_record
+from common import dated, keep, shortened, write_record
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -30,24 +29,16 @@ from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import evaluate
-from eyebright.files import write_atomically
 from eyebright.inspection.style import BLUE, GREEN, ORANGE, RED, make_figure, save_figure, tidy
 from eyebright.training.fit import Fit, StepReport
-from eyebright.training.recipe import Recipe, load_recipe
 
 NETS = {"plain20": ORANGE, "plain56": RED, "resnet20": GREEN, "resnet56": BLUE}
 POINTS = 100  # of a curve: each the mean loss of so many equal pieces of training
 
 
-def recipe(net: str, epochs: int) -> Recipe:
-    """A lecture's recipe, shortened."""
-    milestones = [max(1, epochs // 2), max(2, math.ceil(epochs * 3 / 4))]
-    return load_recipe(f"{net}-cifar10", [f"training.epochs={epochs}", f"training.milestones={milestones}"])
-
-
 def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One training: the curve of its loss, and what it answers right in the end."""
-    settings = recipe(net, given.epochs)
+    settings = shortened(f"{net}-cifar10", given.epochs)
     parts = load_parts(given.data)
     pictures = keep_ready(parts["train"], settings.prepare)
     if given.pictures is not None:
@@ -76,13 +67,10 @@ def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
 
 def trainings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All of them, from the folder where they are kept or done now; the seeds in turn, so each round is whole."""
-    given.kept.mkdir(parents=True, exist_ok=True)
     for seed in range(given.seeds):
         for net in NETS:
             place = given.kept / f"{net}-{given.epochs}-{given.pictures or 'all'}-{seed}.json"
-            if not place.exists():
-                write_atomically(place, [json.dumps(train(net, seed, given)).encode()])
-            yield json.loads(place.read_text())
+            yield keep(place, partial(train, net, seed, given))
 
 
 def draw(runs: list[dict[str, Any]], given: argparse.Namespace) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Classifier:
     classes: tuple[str, ...]
     prepare: Prepare
     facts: dict[str, Any] = field(default_factory=dict)
-    plan: Plan = field(default_factory=choose_plan)
+    plan: Plan = field(default_factory=partial(choose_plan, training=False))
     engine: Engine | None = None
 
     def __post_init__(self) -> None:
@@ -267,7 +268,7 @@ class Classifier:
         model = create_model(name, weights=fetch_weights(found))
         facts: dict[str, Any] = {"licence": found.licence, "origin": f"{found.origin}: {found.url}"}
         facts |= {"class_ids": list(found.class_ids), "metrics": {"top1": found.top1, "top5": found.top5}}
-        return cls(model, found.classes, found.prepare, facts, choose_plan(device))
+        return cls(model, found.classes, found.prepare, facts, choose_plan(device, training=False))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Classifier:
@@ -278,7 +279,7 @@ class Classifier:
         """
         path = Path(path)
         tensors, header = read_safetensors(path, "eyebright.classifier", FORMAT_VERSION)
-        plan = choose_plan(device)
+        plan = choose_plan(device, training=False)
         try:
             with torch.device("meta"):  # shapes only: a header can ask for more memory than there is
                 model = create_model(header.pop("model"), **header.pop("options"))

@@ -98,7 +98,7 @@ class Plan:
 
 def choose_plan(
     device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto", threads: int | None = None,
-    *, training: bool = False,
+    *, training: bool = True,
 ) -> Plan:  # fmt: skip
     """The plan for this machine.
 
@@ -108,7 +108,8 @@ def choose_plan(
             and float32 elsewhere.
         threads: for one operation, set for the whole process, as far as there are as many processors; default: as
             torch has it.
-        training: whether the plan is for training, so that kernels of our own are compiled where that can be done.
+        training: whether the plan is good for training: kernels of our own are then compiled where that can be done,
+            which takes seconds, once.
 
     Raises:
         DeviceError: no such device here.

@@ -92,7 +92,7 @@ def train(
     """
     chosen = choose_recipe(recipe, data, changes, skip_unreadable, curation)
     path = Path(out) if out is not None else free_folder(chosen.name)
-    plan = choose_plan(device, chosen.training.number_format, training=True)
+    plan = choose_plan(device, chosen.training.number_format)
     with (
         Display(console or Console(stderr=True)) as screen,
         _stoppable(Run(path)) as stop,
@@ -222,7 +222,7 @@ def evaluate_source(
     """
     path = Path(classifier_or_run)
     if engine != "auto":
-        check_engine(engine, choose_plan(device))  # before anything slow
+        check_engine(engine, choose_plan(device, training=False))  # before anything slow
 
     def measure(classifier: Classifier, pictures: Pictures) -> AnyEvaluation:
         with Display(Console(stderr=True)) as screen:

@@ -192,7 +192,7 @@ def _draw_standings(
             expected="imagenet, imagenet-v2 or cifar10",
             remedy="see the list of `eyebright models`",
         )
-    plan = choose_plan(device)
+    plan = choose_plan(device, training=False)
     rows = [find_standing(name, weights) for name in names]
     if data is not None:
         pictures = pictures_of(data, root=root)

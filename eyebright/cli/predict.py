@@ -59,7 +59,7 @@ def command(
 
     shown = find_views(views, tuple(scales or ()))
     if engine != "auto":
-        check_engine(engine, choose_plan(device))  # before anything slow
+        check_engine(engine, choose_plan(device, training=False))  # before anything slow
     paths = gather_pictures(pictures)
     loaded = open_classifier(classifier, weights, device=device)
     if shown.crops != "dense" or engine != "auto":

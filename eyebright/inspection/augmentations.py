@@ -34,7 +34,7 @@ def show_augmentations(pictures: Pictures, recipe: Recipe, seed: int = 0) -> lis
         PictureError: a picture cannot be decoded.
         DataError: the recipe does not bring the pictures to one size.
     """
-    prepare, plan = recipe.prepare.settle(pictures), choose_plan("cpu", "float32")
+    prepare, plan = recipe.prepare.settle(pictures), choose_plan("cpu", "float32", training=False)
     chosen = sample(1, len(pictures), seed)
     company = sample(1 + COMPANY, len(pictures), seed + 1)
     few = pictures.select(np.concatenate([chosen, company[company != chosen][:COMPANY]]))

@@ -166,7 +166,7 @@ class Fit:
         on_logits: Callable[[NDArray[np.int64], Tensor], object] | None = None,
     ):
         self.recipe, self.seed, self.on_logits = recipe, seed, on_logits
-        self.plan = plan or choose_plan(number_format=recipe.training.number_format, training=True)
+        self.plan = plan or choose_plan(number_format=recipe.training.number_format)
         if self.plan.device == "cpu":
             keep_freed_memory()
         _check_parts(splits)

@@ -64,16 +64,16 @@ def test_where_the_cache_cannot_be_written_torch_computes(tmp_path, monkeypatch)
 
 
 def test_the_plan_says_who_computes(monkeypatch):
-    assert choose_plan("cpu").kernels == "torch"  # for prediction there are engines
-    here = choose_plan("cpu", training=True)
+    assert choose_plan("cpu", training=False).kernels == "torch"  # for prediction there are engines
+    here = choose_plan("cpu")
     assert here.kernels == ("torch" if load_kernels() is None else "eyebright")
     with here.arithmetic():
         assert in_use.get() == (here.kernels == "eyebright")
-        with choose_plan("cpu").arithmetic():
+        with choose_plan("cpu", training=False).arithmetic():
             assert not in_use.get()
     assert not in_use.get()
     monkeypatch.setattr("eyebright.device.load_kernels", lambda: None)
-    there = choose_plan("cpu", training=True)
+    there = choose_plan("cpu")
     assert there.kernels == "torch"
     if here != there:
         assert there.differences(here) == {"kernels": ("torch", "eyebright")}

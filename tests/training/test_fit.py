@@ -194,7 +194,7 @@ def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
 def test_training_takes_the_kernels_of_its_plan(monkeypatch):
     names = []
     monkeypatch.setattr(fused, "_call", lambda name, *given, call=fused._call: (names.append(name), call(name, *given)))
-    own = choose_plan("cpu", training=True)
+    own = choose_plan("cpu")
     settings = recipe(model={"name": "cnn_mnist", "dropout": 0.2}, epochs=1)
     torchs = Fit(settings, splits(), plan=replace(own, kernels="torch"))
     list(torchs)

@@ -1,0 +1,106 @@
+"""Accuracy does not pay for speed: lectures' recipes, shortened, by the plan of this machine and in plain float32.
+
+Plain is float32 by torch's operators. Each seed is trained both ways, from the same first weights and in the same order
+of pictures, and answers the test part; the interval is that of the mean of the differences (Student's t, 95 %).
+Trainings that are in the folder `--kept` already are not repeated, so this can be stopped and called again.
+
+    python bench/accuracy.py --data cifar10-jpeg --record records
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import keep, shortened, write_record
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy import stats
+
+from eyebright.data.batches import keep_ready
+from eyebright.data.sources import load_parts
+from eyebright.data.split import Splits
+from eyebright.device import Plan, choose_plan
+from eyebright.evaluation.evaluate import evaluate
+from eyebright.training.fit import Fit, StepReport
+
+MARGIN = 0.01  # of accuracy: the interval has to lie within
+RECIPES = ("alexnet-cifar10-64", "resnet20-cifar10")
+
+
+def plans(device: str) -> dict[str, Plan]:
+    """The plan of this machine, and plain float32."""
+    return {
+        "ours": choose_plan(device),
+        "plain float32": replace(choose_plan(device, "float32"), kernels="torch"),
+    }
+
+
+def train(name: str, way: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One training, and what it answers right in the end."""
+    recipe = shortened(name, given.epochs)
+    parts = load_parts(given.data)
+    pictures = parts["train"]
+    if given.pictures is not None:
+        pictures = pictures.select(np.sort(np.random.default_rng(0).permutation(len(pictures))[: given.pictures]))
+    pictures = keep_ready(pictures, recipe.prepare)
+    fit = Fit(recipe, Splits(pictures, None, parts["test"]), seed=seed, plan=plans(given.device)[way])
+    steps = fit.loader.steps * given.epochs
+    reports = track(fit.steps(), f"{name}, {way}, seed {seed}", steps, console=Console(stderr=True))
+    train_loss = [report.train_loss for report in reports if not isinstance(report, StepReport)][-1]
+    evaluation = evaluate(fit.classifier(), keep_ready(parts["test"], fit.prepare))
+    return {"accuracy": evaluation.accuracy, "loss": evaluation.loss, "train_loss": train_loss}
+
+
+def compare(ours: list[float], plain: list[float]) -> dict[str, Any]:
+    """The mean difference, its interval, and whether that lies within the margin."""
+    differences = np.array(ours) - np.array(plain)
+    error = stats.sem(differences)
+    mean = float(differences.mean())
+    low, high = stats.t.interval(0.95, len(differences) - 1, mean, error) if error else (mean, mean)
+    return {"difference": mean, "interval": [float(low), float(high)], "within": bool(low > -MARGIN and high < MARGIN)}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", required=True, help="CIFAR-10 in any form that `eyebright data` reads")
+    options.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES))
+    options.add_argument("--epochs", type=int, default=6)
+    options.add_argument("--pictures", type=int, help="so many of the training part; default: all")
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--kept", type=Path, default=Path("runs/accuracy"), help="folder of finished trainings")
+    options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
+    given = options.parse_args()
+    here = plans(given.device)
+    if here["ours"] == here["plain float32"]:
+        raise SystemExit("this machine's plan is plain float32: there is nothing to compare")
+    table = Table("recipe", "ours", "plain float32", "difference, points", "95 % interval")
+    results: dict[str, Any] = {}
+    for name in given.only:
+        runs: dict[str, list[dict[str, Any]]] = {way: [] for way in here}
+        for seed in range(given.seeds):
+            for way, several in runs.items():
+                place = given.kept / f"{name}-{way.split()[0]}-{given.epochs}-{given.pictures or 'all'}-{seed}.json"
+                several.append(keep(place, partial(train, name, way, seed, given)))
+        accuracies = [[run["accuracy"] for run in several] for several in runs.values()]
+        results[name] = {"runs": runs, **compare(*accuracies)}
+        low, high = results[name]["interval"]
+        table.add_row(
+            name, *(f"{np.mean(several):.2%} ± {np.std(several):.2%}" for several in accuracies),
+            f"{100 * results[name]['difference']:+.2f}", f"{100 * low:+.2f}…{100 * high:+.2f}",
+        )  # fmt: skip
+    Console().print(table)
+    if given.record:
+        about = {"device": given.device, "epochs": given.epochs, "pictures": given.pictures}
+        about |= {"plans": {way: plan.as_dict() for way, plan in here.items()}}
+        write_record(given.record, f"accuracy-{given.device}", {**about, "recipes": results})
+
+
+if __name__ == "__main__":
+    main()
