@@ -29,7 +29,7 @@ from eyebright.models.create import create_model
 
 NETWORKS = {  # batch, side, steps of a turn
     "resnet20_cifar": (128, 32, 10), "alexnet": (256, 64, 4), "airbench": (500, 32, 2), "vgg11_bn": (32, 64, 4),
-    "resnet18": (32, 224, 2), "resnet50": (32, 224, 1), "inception_v3": (16, 128, 2),
+    "resnet18": (32, 224, 2), "resnet50": (32, 224, 1), "inception_v3": (16, 128, 2), "googlenet": (16, 128, 2),
 }  # fmt: skip
 MAPS = {
     "16 channels, 32×32": (128, 16, 32),
@@ -59,18 +59,17 @@ def step(name: str) -> tuple[Callable[[Plan], None], int]:
 
 def operation(layers: list[nn.Module], shape: tuple[int, ...], plan: Plan, residual: bool = False) -> Any:
     """(layers forwards and backwards, how often it is done in a turn)."""
-    x, added, gradient = (
-        torch.randn(shape, dtype=getattr(torch, plan.number_format)).to(
-            memory_format=torch.channels_last if len(shape) == 4 else torch.contiguous_format
-        )
-        for _ in range(3)
-    )
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    x, added = (torch.randn(shape, dtype=getattr(torch, plan.number_format)).to(memory_format=layout) for _ in range(2))
     given: list[Tensor] = [x.requires_grad_(), *([added.requires_grad_()] if residual else [])]
+    gradients: list[Tensor] = []
 
     def do(plan: Plan) -> None:
         with plan.arithmetic():
             y = add_and_activate(layers[0], layers[1], x, added) if residual else in_turn(layers, x)
-        torch.autograd.grad(y, given, gradient)
+        if not gradients:
+            gradients.append(torch.randn_like(y))
+        torch.autograd.grad(y, given, gradients[0])
 
     return do, 5
 
@@ -107,6 +106,12 @@ def main() -> None:
         shape = (batch, channels, side, side)
         cases[f"batch norm and ReLU, {name}"] = partial(operation, layers, shape, own)
         cases[f"the same with a residual, {name}"] = partial(operation, layers, shape, own, residual=True)
+    cases["max-pool 2×2, 500 maps of 64 channels, 31×31"] = partial(
+        operation, [nn.MaxPool2d(2)], (500, 64, 31, 31), own
+    )
+    cases["max-pool 3×3, 2 apart, 32 maps of 64 channels, 112×112"] = partial(
+        operation, [nn.MaxPool2d(3, 2, padding=1)], (32, 64, 112, 112), own
+    )
     cases["dropout, 256 × 9216"] = partial(operation, [nn.Dropout(0.5)], (256, 9216), own)
     for name in given.only:
         cases[f"a step of {name}, {NETWORKS[name][0]} pictures of {NETWORKS[name][1]}²"] = partial(step, name)

@@ -39,8 +39,8 @@ class Plan:
         compiled: whether steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
-        kernels: of normalisation and dropout in training: torch's, or eyebright's own, which read memory fewer times;
-            where those can't be compiled, torch's after all.
+        kernels: of normalisation, pools and dropout in training: torch's, or eyebright's own, which read memory fewer
+            times; where those can't be compiled, torch's after all.
     """
 
     device: str

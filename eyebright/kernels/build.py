@@ -35,6 +35,8 @@ _pointer, _long, _int, _float, _uint = (
 _ARGUMENTS = {
     "forward": [_int, *[_pointer] * 9, _long, _long, _float, _float, _int],
     "backward": [_int, *[_pointer] * 11, _long, _long, _int],
+    "pool": [*[_pointer] * 3, *[_long] * 9, _int],
+    "unpool": [*[_pointer] * 3, *[_long] * 9, _int],
     "drop": [_pointer, _pointer, _long, _uint, _uint, _uint, _float, _int],
 }
 

@@ -241,6 +241,84 @@ void backward(const T *gradient, const T *x, const T *residual, const float *wei
     }
 }
 
+// A max-pool over [images, height, width, channels]: windows of kernel × kernel, `stride` apart, the first `padding` before
+// the map's edge; what lies outside is left out.
+struct Pool {
+    int64_t images, height, width, channels, rows, columns, kernel, stride, padding;  // rows × columns windows
+};
+
+// y = the largest of each window; place = which of the window's values that was, the first of several.
+template <typename T>
+void pool(const Pool &p, const T *x, T *y, uint8_t *place, int threads) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (int64_t image = 0; image < p.images; image++)
+        for (int64_t row = 0; row < p.rows; row++) {
+            std::vector<float> best(p.channels);
+            for (int64_t column = 0; column < p.columns; column++) {
+                const int64_t out = ((image * p.rows + row) * p.columns + column) * p.channels;
+                uint8_t *chosen = place + out;
+                float *most = best.data();
+                bool first = true;
+                for (int64_t i = 0; i < p.kernel * p.kernel; i++) {
+                    const int64_t h = row * p.stride - p.padding + i / p.kernel;
+                    const int64_t w = column * p.stride - p.padding + i % p.kernel;
+                    if (h < 0 || h >= p.height || w < 0 || w >= p.width) continue;
+                    const T *here = x + ((image * p.height + h) * p.width + w) * p.channels;
+                    const uint8_t number = static_cast<uint8_t>(i);
+                    if (first) {
+#pragma omp simd
+                        for (int64_t c = 0; c < p.channels; c++) {
+                            most[c] = get(here[c]);
+                            chosen[c] = number;
+                        }
+                    } else {
+#pragma omp simd
+                        for (int64_t c = 0; c < p.channels; c++) {
+                            const float value = get(here[c]);
+                            const bool larger = value > most[c] || value != value;
+                            most[c] = larger ? value : most[c];
+                            chosen[c] = larger ? number : chosen[c];
+                        }
+                    }
+                    first = false;
+                }
+#pragma omp simd
+                for (int64_t c = 0; c < p.channels; c++) put(y[out + c], most[c]);
+            }
+        }
+}
+
+// The gradient of x: each of its values gathers from the windows in which it was the largest, and is written once.
+template <typename T>
+void unpool(const Pool &p, const T *gradient, const uint8_t *place, T *gradient_x, int threads) {
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+    for (int64_t image = 0; image < p.images; image++)
+        for (int64_t h = 0; h < p.height; h++) {
+            std::vector<float> line(p.channels);
+            float *sum = line.data();
+            const int64_t last_row = (h + p.padding) / p.stride;
+            const int64_t first_row = h + p.padding < p.kernel ? 0 : (h + p.padding - p.kernel) / p.stride + 1;
+            for (int64_t w = 0; w < p.width; w++) {
+                const int64_t last_column = (w + p.padding) / p.stride;
+                const int64_t first_column = w + p.padding < p.kernel ? 0 : (w + p.padding - p.kernel) / p.stride + 1;
+                std::memset(sum, 0, p.channels * sizeof(float));
+                for (int64_t row = first_row; row <= last_row && row < p.rows; row++)
+                    for (int64_t column = first_column; column <= last_column && column < p.columns; column++) {
+                        const int64_t from = ((image * p.rows + row) * p.columns + column) * p.channels;
+                        const T *given = gradient + from;
+                        const uint8_t *chosen = place + from;
+                        const uint8_t number = static_cast<uint8_t>((h - row * p.stride + p.padding) * p.kernel + w -
+                                                                    column * p.stride + p.padding);
+#pragma omp simd
+                        for (int64_t c = 0; c < p.channels; c++) sum[c] += chosen[c] == number ? get(given[c]) : 0.0f;
+                    }
+                T *there = gradient_x + ((image * p.height + h) * p.width + w) * p.channels;
+#pragma omp simd
+                for (int64_t c = 0; c < p.channels; c++) put(there[c], sum[c]);
+            }
+        }
+}
+
 // Sets values to zero with a chance of limit / 2^32 and multiplies the others by `factor`. The choice is the same for the same
 // seed, low and high, so backward needs no mask.
 template <typename T>
@@ -291,6 +369,17 @@ void with_activation(int activation, bool residual, Run run) {
                                                         gradient_residual, gradient_weight, gradient_bias, rows,       \
                                                         channels, threads);                                            \
         });                                                                                                            \
+    }                                                                                                                  \
+    extern "C" void pool_##T(const T *x, T *y, uint8_t *place, int64_t images, int64_t height, int64_t width,          \
+                             int64_t channels, int64_t rows, int64_t columns, int64_t kernel, int64_t stride,          \
+                             int64_t padding, int threads) {                                                           \
+        pool(Pool{images, height, width, channels, rows, columns, kernel, stride, padding}, x, y, place, threads);     \
+    }                                                                                                                  \
+    extern "C" void unpool_##T(const T *gradient, const uint8_t *place, T *gradient_x, int64_t images, int64_t height, \
+                               int64_t width, int64_t channels, int64_t rows, int64_t columns, int64_t kernel,         \
+                               int64_t stride, int64_t padding, int threads) {                                         \
+        unpool(Pool{images, height, width, channels, rows, columns, kernel, stride, padding}, gradient, place,         \
+               gradient_x, threads);                                                                                   \
     }                                                                                                                  \
     extern "C" void drop_##T(const T *x, T *y, int64_t count, uint32_t low, uint32_t high, uint32_t limit,             \
                              float factor, int threads) {                                                              \

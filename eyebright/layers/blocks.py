@@ -187,7 +187,7 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` → `[N, sum of the branches' channels, …]`."""
-        return torch.cat([branch(x) for branch in self.children()], dim=1)
+        return torch.cat([in_turn((branch,), x) for branch in self.children()], dim=1)
 
 
 class CoarsePool(nn.Module):

@@ -29,8 +29,9 @@ def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
 def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """What modules make of `x`, applied one after the other.
 
-    Where kernels are in use, batch normalisation and the ReLU or GELU after it are one sweep over memory, and dropout
-    draws its chances while it copies. A module that has hooks is called by itself, so the hooks see what they expect.
+    Where kernels are in use, batch normalisation and the ReLU or GELU after it are one sweep over memory, max-pools
+    keep a byte for each window, and dropout draws its chances while it copies. A module that has hooks is called by
+    itself, so the hooks see what they expect.
     """
     if torch.compiler.is_compiling() or not in_use.get():
         for module in modules:
@@ -46,6 +47,8 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
             x = _Normalise.apply(x, None, module.weight, module.bias, module, following)  # type: ignore[no-untyped-call]
         elif type(module) is nn.Dropout and module.training and module.p and not _has_hooks(module) and _is_dense(x):
             x = _Drop.apply(x, module.p)  # type: ignore[no-untyped-call]
+        elif type(module) is nn.MaxPool2d and _can_pool(module, x):
+            x = _Pool.apply(x, module)  # type: ignore[no-untyped-call]
         elif type(module) is nn.AdaptiveAvgPool2d and x.shape[2:] == (1, 1) and not _has_hooks(module):
             size = module.output_size
             height, width = size if isinstance(size, tuple) else (size, size)
@@ -93,6 +96,26 @@ def _fits(module: nn.Module, x: Tensor) -> bool:
         and x.shape[1] == module.num_features
         and x.is_contiguous(memory_format=CHANNELS_LAST)
         and x.numel() >= 2 * x.shape[1]
+    )
+
+
+def _can_pool(module: nn.MaxPool2d, x: Tensor) -> bool:
+    """Whether a pool has square windows that a byte can number, and `x` lies as the kernels take it."""
+    square = all(isinstance(value, int) for value in (module.kernel_size, module.stride, module.padding))
+    return (
+        square
+        and module.training
+        and cast(int, module.kernel_size) <= 15
+        and module.dilation == 1
+        and not module.return_indices
+        and not _has_hooks(module)
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=CHANNELS_LAST)
+        and x.numel() > 0
+        and min(x.shape[2:]) + 2 * cast(int, module.padding) >= cast(int, module.kernel_size)
+        and 2 * cast(int, module.padding) <= cast(int, module.kernel_size)
     )
 
 
@@ -147,6 +170,41 @@ class _Normalise(torch.autograd.Function):
             of_bias, x.numel() // channels, channels,
         )  # fmt: skip
         return of_x, of_residual, of_weight, of_bias, None, None
+
+
+class _Pool(torch.autograd.Function):
+    """The largest value of each window; which one that was is kept in a byte, and the map itself is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: nn.MaxPool2d) -> Tensor:
+        kernel, stride, padding = cast(int, module.kernel_size), cast(int, module.stride), cast(int, module.padding)
+        images, channels, *sides = x.shape
+        windows = [_count_windows(side, kernel, stride, padding, module.ceil_mode) for side in sides]
+        y = torch.empty((images, channels, *windows), dtype=x.dtype, memory_format=CHANNELS_LAST)
+        place = torch.empty_like(y, dtype=torch.uint8, memory_format=CHANNELS_LAST)
+        ctx.given = (images, *sides, channels, *windows, kernel, stride, padding)
+        _call("pool", x, x, y, place, *ctx.given)
+        ctx.save_for_backward(place)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (place,) = ctx.saved_tensors
+        images, height, width, channels = ctx.given[:4]
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        of_x = torch.empty((images, channels, height, width), dtype=gradient.dtype, memory_format=CHANNELS_LAST)
+        _call("unpool", gradient, gradient, place, of_x, *ctx.given)
+        return of_x, None
+
+
+def _count_windows(side: int, kernel: int, stride: int, padding: int, upwards: bool) -> int:
+    """How many windows fit; rounded upwards, a last one may hang over, but has to begin within side and padding."""
+    spare = side + 2 * padding - kernel
+    if not upwards:
+        return spare // stride + 1
+    count = -(-spare // stride) + 1
+    return count if (count - 1) * stride < side + padding else count - 1
 
 
 class _Drop(torch.autograd.Function):

@@ -20,6 +20,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.layers.blocks import STYLE, CoarsePool, Convolution, DropoutRate, Style
+from eyebright.layers.fused import in_turn
 from eyebright.layers.network import Network
 
 Kernel = int | tuple[int, int]
@@ -77,7 +78,7 @@ class Mixed(nn.Module):
             for labels in row:
                 maps = [self.get_submodule(label)(maps[0]) for label in labels]
             outputs += maps
-        return torch.cat([*outputs, self.branch_pool(self.pool(x))], dim=1)
+        return torch.cat([*outputs, in_turn((self.pool, self.branch_pool), x)], dim=1)
 
 
 def _grid35(before: int, pooled: int, style: Style) -> Mixed:

@@ -247,6 +247,51 @@ def test_dropout_of_maps_goes_back_the_way_it_came():
     assert in_turn([nn.Dropout(0.5)], holes).shape == (8, 4)
 
 
+POOLS = [  # kernel, stride, padding, ceil_mode, sides
+    (2, 2, 0, False, (8, 8)), (2, 2, 0, False, (31, 7)), (2, 2, 0, True, (31, 7)), (3, 2, 1, False, (15, 16)),
+    (3, 2, 0, True, (14, 13)), (3, 1, 1, False, (6, 5)), (3, 2, 0, False, (13, 3)), (2, 3, 1, True, (9, 8)),
+    (3, 3, 1, True, (3, 4)), (5, 3, 2, False, (17, 4)), (1, 2, 0, False, (5, 5)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "ceil_mode", "sides"), POOLS)
+@pytest.mark.parametrize("number_format", [torch.float32, torch.bfloat16])
+def test_max_pools_are_torchs_to_the_last_bit(kernel, stride, padding, ceil_mode, sides, number_format, calls):
+    """With ties, of which the first counts; and where windows overlap, up to the order of sums."""
+    pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+    for channels in (1, 3, 64, 70):
+        x = maps((3, channels, *sides), number_format)
+        with torch.no_grad():
+            x.copy_((2 * x).round() / 2 - 4)  # negative too: what lies outside is no zero
+        y, wanted = in_turn([pool], x), pool(x)
+        assert torch.equal(y, wanted)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        weights = maps(y.shape, number_format, seed=1).detach().round()  # sums of whole numbers are exact
+        (mine,), (theirs,) = (torch.autograd.grad(out, [x], weights) for out in (y, wanted))
+        assert torch.equal(mine, theirs)
+    assert calls == ["pool", "unpool"] * 4
+
+
+def test_max_pools_pass_on_what_is_not_a_number():
+    x = maps((2, 8, 6, 6)).detach()
+    x[1, 3, 2, 2] = float("nan")
+    pool = nn.MaxPool2d(2)
+    assert torch.equal(in_turn([pool], x).isnan(), pool(x).isnan())
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [nn.MaxPool2d(2, dilation=2), nn.MaxPool2d((2, 3)), nn.MaxPool2d(16), nn.MaxPool2d(2).eval()],
+    ids=["dilation", "oblong", "large", "evaluation"],
+)
+def test_pools_that_the_kernels_do_not_know_torch_does(pool, calls):
+    x = maps((2, 4, 20, 20)).detach()
+    assert torch.equal(in_turn([pool], x), pool(x))
+    assert not calls
+    with pytest.raises(RuntimeError):
+        in_turn([nn.MaxPool2d(2)], torch.empty(2, 4, 1, 1))
+
+
 def test_a_pool_of_single_values_copies_them():
     x = maps((3, 8, 1, 1))
     for size in (6, (2, None), (None, 3)):
