@@ -77,6 +77,8 @@ def main() -> None:
     options.add_argument("--kept", type=Path, default=Path("runs/accuracy"), help="folder of finished trainings")
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     given = options.parse_args()
+    if given.seeds < 2:
+        options.error("an interval needs two seeds at least")
     here = plans(given.device)
     if here["ours"] == here["plain float32"]:
         raise SystemExit("this machine's plan is plain float32: there is nothing to compare")
@@ -86,8 +88,8 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in here}
         for seed in range(given.seeds):
             for way, several in runs.items():
-                place = given.kept / f"{name}-{way.split()[0]}-{given.epochs}-{given.pictures or 'all'}-{seed}.json"
-                several.append(keep(place, partial(train, name, way, seed, given)))
+                about = (given.data, given.pictures, given.epochs, here[way].as_dict())
+                several.append(keep(given.kept, f"{name}-{seed}", about, partial(train, name, way, seed, given)))
         accuracies = [[run["accuracy"] for run in several] for several in runs.values()]
         results[name] = {"runs": runs, **compare(*accuracies)}
         low, high = results[name]["interval"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
@@ -34,8 +35,9 @@ def shortened(name: str, epochs: int) -> Recipe:
     return load_recipe(name, changes)
 
 
-def keep(place: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives, from a file where it was kept before."""
+def keep(folder: Path, name: str, about: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gives, from a file where it was kept before under this name and with all that `about` says."""
+    place = folder / f"{name}-{hashlib.blake2b(repr(about).encode(), digest_size=6).hexdigest()}.json"
     if not place.exists():
         made = json.dumps(make())
         place.parent.mkdir(parents=True, exist_ok=True)

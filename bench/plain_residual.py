@@ -69,8 +69,8 @@ def trainings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All of them, from the folder where they are kept or done now; the seeds in turn, so each round is whole."""
     for seed in range(given.seeds):
         for net in NETS:
-            place = given.kept / f"{net}-{given.epochs}-{given.pictures or 'all'}-{seed}.json"
-            yield keep(place, partial(train, net, seed, given))
+            about = (given.data, given.pictures, given.epochs, choose_plan(given.device).as_dict())
+            yield keep(given.kept, f"{net}-{seed}", about, partial(train, net, seed, given))
 
 
 def draw(runs: list[dict[str, Any]], given: argparse.Namespace) -> Figure:

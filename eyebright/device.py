@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from eyebright.errors import DeviceError
-from eyebright.kernels.build import in_use, load_kernels
+from eyebright.kernels.build import in_use, kernels_version, load_kernels
 
 # mallopt(3): never give the top of the heap back (M_TRIM_THRESHOLD), ask for more at once (M_TOP_PAD), no mapping of
 # their own for large blocks (M_MMAP_MAX)
@@ -39,8 +39,8 @@ class Plan:
         compiled: whether steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
-        kernels: of normalisation, pools and dropout in training: torch's, or eyebright's own, which read memory fewer
-            times; where those can't be compiled, torch's after all.
+        kernels: of normalisation, pools and dropout in training: ``"torch"``, or eyebright's own and their version, for
+            example ``"eyebright-1b2c3d4e"``, which read memory fewer times.
     """
 
     device: str
@@ -50,7 +50,7 @@ class Plan:
     compiled: bool
     instruction_set: str
     torch_version: str
-    kernels: Literal["torch", "eyebright"] = "torch"
+    kernels: str = "torch"
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for a file."""
@@ -88,7 +88,7 @@ class Plan:
     def arithmetic(self) -> Iterator[None]:
         """A context in which layers compute in the plan's number format, with its kernels."""
         half = self.number_format == "bfloat16"
-        before = in_use.set(self.kernels == "eyebright" and load_kernels() is not None)
+        before = in_use.set(self.kernels != "torch" and load_kernels() is not None)
         try:
             with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext():
                 yield
@@ -121,6 +121,7 @@ def choose_plan(
         number_format = "bfloat16" if _multiplies_bfloat16(device) else "float32"
     if threads is not None and threads <= (os.cpu_count() or 1):
         torch.set_num_threads(threads)
+    own = training and device == "cpu" and load_kernels() is not None
     return Plan(
         device=device,
         number_format=number_format,
@@ -129,7 +130,7 @@ def choose_plan(
         compiled=False,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         torch_version=torch.__version__,
-        kernels="eyebright" if training and device == "cpu" and load_kernels() is not None else "torch",
+        kernels=f"eyebright-{kernels_version()}" if own else "torch",
     )
 
 

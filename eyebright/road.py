@@ -172,13 +172,13 @@ def resume(
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        begun, own = run.plan, run.plan.kernels == "eyebright"
+        begun, own = run.plan, run.plan.kernels != "torch"
         here = choose_plan(begun.device, begun.number_format, begun.threads, training=own)
         if (differences := here.differences(begun)) and not accept_differences:
             listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
             raise RunError(
                 f"this machine would go on with {path} differently: {listed}",
-                expected="the same device, threads and torch version as when the run began",
+                expected="the same device, threads, torch version and C++ compiler as when the run began",
                 remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
             )
         return _travel(run, root, workers, tensorboard, screen, stop)

@@ -12,13 +12,13 @@ import hashlib
 import os
 import platform
 import secrets
-import shutil
+import shlex
 import subprocess
 import sys
 from contextvars import ContextVar
 from pathlib import Path
 
-import torch  # noqa: F401  loads the OpenMP runtime that the kernels share
+import torch
 
 from eyebright.files import cache_folder
 
@@ -41,22 +41,36 @@ _ARGUMENTS = {
 }
 
 
+def kernels_version() -> str:
+    """A name for what the kernels compute: other sources may round otherwise, so the plan of a run says it."""
+    return hashlib.blake2b(SOURCE.read_bytes(), digest_size=4).hexdigest()
+
+
 @functools.cache
 def load_kernels() -> ctypes.CDLL | None:
     """The compiled kernels, made now if they are not in the cache yet (seconds, once); None where they can't be."""
-    runtime = _openmp_runtime()
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if runtime is None or compiler is None:
-        return None
-    flags = [*FLAGS, *(WIDE if platform.machine() == "x86_64" else ())]
-    about = (SOURCE.read_text(encoding="utf-8"), flags, runtime.name, _processor())
-    target = cache_folder() / "kernels" / f"{hashlib.blake2b(repr(about).encode(), digest_size=8).hexdigest()}.so"
     try:
-        if not target.exists():
-            _compile(compiler, flags, runtime, target)
-        library = ctypes.CDLL(str(target))
-    except (OSError, subprocess.SubprocessError):
+        if not sys.platform.startswith("linux"):
+            return None
+        runtime = _openmp_runtime()
+        flags = [*FLAGS, *(WIDE if platform.machine() == "x86_64" else ())]
+        about = (SOURCE.read_text(encoding="utf-8"), flags, runtime.name, _processor())
+        name = f"{hashlib.blake2b(repr(about).encode(), digest_size=8).hexdigest()}.so"
+        target = cache_folder() / "kernels" / name
+        try:
+            return _load(target)
+        except (OSError, AttributeError):
+            return _compile(flags, runtime, target)
+    except (OSError, AttributeError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """A library that this user has made."""
+    for place in (path.parent, path):
+        if place.stat().st_uid != os.getuid():
+            raise PermissionError(f"{place} belongs to somebody else")
+    library = ctypes.CDLL(str(path))
     for name, arguments in _ARGUMENTS.items():
         for number_format in ("float32", "bfloat16"):
             function = getattr(library, f"{name}_{number_format}")
@@ -64,32 +78,34 @@ def load_kernels() -> ctypes.CDLL | None:
     return library
 
 
-def _compile(compiler: str, flags: list[str], runtime: Path, target: Path) -> None:
-    """Compiles beside the target and renames: another process finds all of it or nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
+    """Compiles beside the target, loads, and renames: another process finds a library that works, or none."""
+    compiler = shlex.split(os.environ.get("CXX") or "g++")
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     stem = target.with_name(f".{target.stem}.{secrets.token_hex(4)}")
     made, linked = stem.with_suffix(".o"), stem.with_suffix(".part")
     try:
         for command in (
-            [compiler, *flags, "-fopenmp", "-c", str(SOURCE), "-o", str(made)],
-            [compiler, "-shared", str(made), str(runtime), "-o", str(linked)],
+            [*compiler, *flags, "-fopenmp", "-c", str(SOURCE), "-o", str(made)],
+            [*compiler, "-shared", str(made), str(runtime), "-o", str(linked)],
         ):
             subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
+        library = _load(linked)
         linked.replace(target)
+        return library
     finally:
         made.unlink(missing_ok=True)
         linked.unlink(missing_ok=True)
 
 
-def _openmp_runtime() -> Path | None:
-    """The OpenMP library that torch has loaded: the kernels run on its threads. None where it has none (not Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
-        path = Path(line.split(maxsplit=5)[-1])
-        if path.name.startswith("libgomp"):
-            return path
-    return None
+def _openmp_runtime() -> Path:
+    """The OpenMP library that torch has loaded (others bring their own): the kernels run on its threads."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    paths = {path for line in lines if (path := Path(line.split(maxsplit=5)[-1])).name.startswith("libgomp")}
+    own = {path for path in paths if Path(torch.__file__).parent in path.parents}
+    if len(found := own or paths) != 1:
+        raise FileNotFoundError("it is not to be told which OpenMP library is torch's")
+    return found.pop()
 
 
 def _processor() -> str:

@@ -33,6 +33,7 @@ inline void put(bfloat16 &place, float value) {  // to the nearest, ties to even
 
 enum { IDENTITY = 0, RELU = 1, GELU = 2 };
 constexpr int MOST_PIECES = 64;
+constexpr int SAMPLES = 64;
 constexpr int LEAST_STRETCHES = 32;  // of a piece, so that adding up the pieces' sums costs little beside making them
 
 inline float exponential(float x) {  // of x <= 0, to 2 units in the last place: 2^n times a polynomial
@@ -75,14 +76,15 @@ inline float activate(float u) {
     return u;
 }
 
+// The gradient before an activation, of the gradient after it, where `u` went in.
 template <int ACTIVATION>
-inline float slope(float u) {
-    if (ACTIVATION == RELU) return u > 0.0f ? 1.0f : 0.0f;
+inline float before(float gradient, float u) {
+    if (ACTIVATION == RELU) return u <= 0.0f ? 0.0f : gradient;
     if (ACTIVATION == GELU) {
         float bell, share = share_below(u, bell);
-        return share + u * bell * 0.39894228f;
+        return gradient * (share + u * bell * 0.39894228f);
     }
-    return 1.0f;
+    return gradient;
 }
 
 // How a map is cut up: into pieces for threads, these into stretches so long that a loop over one is worth its start.
@@ -124,9 +126,14 @@ void forward(const T *x, const T *residual, const float *weight, const float *bi
     const int64_t width = cut.width;
     std::vector<float> sums(2 * cut.pieces * width, 0.0f), lines(3 * width);
     float *squares = sums.data() + cut.pieces * width;
-    float *first = lines.data(), *scale = first + width, *shift = scale + width;
-    for (int64_t c = 0; c < channels; c++) first[c] = get(x[c]);  // sums of differences from it lose no digits
-    cut.spread(first);
+    float *center = lines.data(), *scale = center + width, *shift = scale + width;
+    // Sums are of differences from about the mean, so that they keep their digits: the mean of rows from all over the map,
+    // of which none but a few can lie in its corners, where padding makes values unusual.
+    for (int sample = 0; sample < SAMPLES; sample++) {
+        const T *here = x + static_cast<int64_t>(std::fmod(sample * 0.61803398875, 1.0) * rows) * channels;
+        for (int64_t c = 0; c < channels; c++) center[c] += get(here[c]) / SAMPLES;
+    }
+    cut.spread(center);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
@@ -137,7 +144,7 @@ void forward(const T *x, const T *residual, const float *weight, const float *bi
                 const int64_t length = cut.length(from, end);
 #pragma omp simd
                 for (int64_t i = 0; i < length; i++) {
-                    float difference = get(here[i]) - first[i];
+                    float difference = get(here[i]) - center[i];
                     sum[i] += difference;
                     square[i] += difference * difference;
                 }
@@ -149,12 +156,13 @@ void forward(const T *x, const T *residual, const float *weight, const float *bi
             for (int64_t c = 0; c < channels; c++) {
                 double average = sum[c] / rows, variance = square[c] / rows - average * average;
                 variance = variance < 0 ? 0 : variance;
-                mean[c] = static_cast<float>(first[c] + average);
+                mean[c] = static_cast<float>(center[c] + average);
                 spread[c] = static_cast<float>(1 / std::sqrt(variance + eps));
                 scale[c] = weight[c] * spread[c];
                 shift[c] = bias[c] - mean[c] * scale[c];
-                running_mean[c] += momentum * (mean[c] - running_mean[c]);
-                running_var[c] += momentum * (static_cast<float>(variance * rows / (rows - 1)) - running_var[c]);
+                running_mean[c] = (1 - momentum) * running_mean[c] + momentum * mean[c];
+                float unbiased = static_cast<float>(variance * rows / (rows - 1));
+                running_var[c] = (1 - momentum) * running_var[c] + momentum * unbiased;
             }
             cut.spread(scale);
             cut.spread(shift);
@@ -203,8 +211,8 @@ void backward(const T *gradient, const T *x, const T *residual, const float *wei
                 const int64_t length = cut.length(from, end);
 #pragma omp simd
                 for (int64_t i = 0; i < length; i++) {
-                    float value = get(here[i]), before = value * scale[i] + shift[i];
-                    float g = get(given[i]) * slope<ACTIVATION>(RESIDUAL ? before + get(added[i]) : before);
+                    float value = get(here[i]), u = value * scale[i] + shift[i];
+                    float g = before<ACTIVATION>(get(given[i]), RESIDUAL ? u + get(added[i]) : u);
                     if (RESIDUAL) put(passed[i], g);
                     sum[i] += g;
                     product[i] += g * (value - center[i]);
@@ -233,7 +241,7 @@ void backward(const T *gradient, const T *x, const T *residual, const float *wei
 #pragma omp simd
                 for (int64_t i = 0; i < length; i++) {
                     float value = get(here[i]), g = get(given[i]);
-                    if (!RESIDUAL) g *= slope<ACTIVATION>(value * scale[i] + shift[i]);
+                    if (!RESIDUAL) g = before<ACTIVATION>(g, value * scale[i] + shift[i]);
                     put(there[i], g * scale[i] + (value - center[i]) * slant[i] + level[i]);
                 }
             }

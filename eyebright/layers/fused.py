@@ -1,6 +1,7 @@
 """Layers applied one after the other; in training on a processor, those that read the same memory as one kernel.
 
 The twin of every kernel is the plain call of the modules, which is what happens wherever kernels are not in use.
+Kernels have first derivatives only.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """What modules make of `x`, applied one after the other.
 
     Where kernels are in use, batch normalisation and the ReLU or GELU after it are one sweep over memory, max-pools
-    keep a byte for each window, and dropout draws its chances while it copies. A module that has hooks is called by
-    itself, so the hooks see what they expect.
+    keep a byte for each value that they give, and dropout draws its chances while it copies. A module that has hooks is
+    called by itself, so the hooks see what they expect; what is within it is then torch's too.
     """
-    if torch.compiler.is_compiling() or not in_use.get():
+    if not _take_kernels():
         for module in modules:
             x = module(x)
         return x
@@ -45,14 +46,15 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
         elif _fits(module, x):
             following = waiting.pop() if waiting and _kind(waiting[-1]) is not None else None
             x = _Normalise.apply(x, None, module.weight, module.bias, module, following)  # type: ignore[no-untyped-call]
-        elif type(module) is nn.Dropout and module.training and module.p and not _has_hooks(module) and _is_dense(x):
+        elif type(module) is nn.Dropout and _can_drop(module, x):
             x = _Drop.apply(x, module.p)  # type: ignore[no-untyped-call]
         elif type(module) is nn.MaxPool2d and _can_pool(module, x):
             x = _Pool.apply(x, module)  # type: ignore[no-untyped-call]
-        elif type(module) is nn.AdaptiveAvgPool2d and x.shape[2:] == (1, 1) and not _has_hooks(module):
+        elif type(module) is nn.AdaptiveAvgPool2d and _is_usual(module, x) and x.shape[2:] == (1, 1):
             size = module.output_size
             height, width = size if isinstance(size, tuple) else (size, size)
-            x = x.expand(-1, -1, height or 1, width or 1)  # the mean of a single value
+            copies = x.expand(-1, -1, height or 1, width or 1)  # the mean of a single value
+            x = copies.clone(memory_format=torch.contiguous_format)
         else:
             x = module(x)
     return x
@@ -60,12 +62,23 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def add_and_activate(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     """``activation(norm(x) + residual)``, all `[N, C, H, W]`; one sweep over memory where kernels are in use."""
-    if torch.compiler.is_compiling() or not in_use.get() or not _fits(norm, x) or residual.dtype != x.dtype:
+    same = type(residual) is Tensor and (residual.shape, residual.dtype, residual.device) == (
+        x.shape,
+        x.dtype,
+        x.device,
+    )
+    if not (_take_kernels() and same and _fits(norm, x)):
         return cast(Tensor, activation(norm(x) + residual))
     following = activation if _kind(activation) is not None else None
     residual = residual.contiguous(memory_format=CHANNELS_LAST)
     y: Tensor = _Normalise.apply(x, residual, norm.weight, norm.bias, norm, following)  # type: ignore[no-untyped-call]
     return y if following else cast(Tensor, activation(y))
+
+
+def _take_kernels() -> bool:
+    if torch.compiler.is_compiling() or not in_use.get():
+        return False
+    return not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -80,52 +93,58 @@ def _kind(activation: nn.Module) -> int | None:
     return _KINDS.get(type(activation)) if exact and not _has_hooks(activation) else None
 
 
-def _fits(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module is batch normalisation in training, and `x` lies as the kernels take it."""
+def _is_usual(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module without hooks is in training, and `x`, 2- or 4-dimensional, is one that the kernels take."""
     return (
-        type(module) is nn.BatchNorm2d
-        and module.training
-        and module.affine
-        and module.track_running_stats
-        and module.momentum is not None
-        and module.weight.dtype == torch.float32
+        module.training
         and not _has_hooks(module)
+        and type(x) is Tensor
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.dim() == 4
-        and x.shape[1] == module.num_features
-        and x.is_contiguous(memory_format=CHANNELS_LAST)
-        and x.numel() >= 2 * x.shape[1]
+        and x.numel() > 0
+        and (x.is_contiguous(memory_format=CHANNELS_LAST) if x.dim() == 4 else x.dim() == 2 and x.is_contiguous())
+    )
+
+
+def _fits(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module is batch normalisation that the kernels know."""
+    if type(module) is not nn.BatchNorm2d or not _is_usual(module, x) or x.dim() != 4 or module.momentum is None:
+        return False
+    channels = x.shape[1]
+    return (
+        channels == module.num_features
+        and x.numel() >= 2 * channels
+        and module.num_batches_tracked is not None
+        and all(_is_line(value, channels) for value in (module.weight, module.bias))
+        and all(_is_line(value, channels) for value in (module.running_mean, module.running_var))
+    )
+
+
+def _is_line(value: Tensor | None, length: int) -> bool:
+    return (
+        value is not None
+        and type(value) in (Tensor, nn.Parameter)
+        and (value.device.type, value.dtype, tuple(value.shape)) == ("cpu", torch.float32, (length,))
+        and value.is_contiguous()
     )
 
 
 def _can_pool(module: nn.MaxPool2d, x: Tensor) -> bool:
-    """Whether a pool has square windows that a byte can number, and `x` lies as the kernels take it."""
-    square = all(isinstance(value, int) for value in (module.kernel_size, module.stride, module.padding))
+    """Whether a pool has square windows of which a byte can number the values."""
+    given = (module.kernel_size, module.stride, module.padding)
+    if not _is_usual(module, x) or x.dim() != 4 or not all(type(value) is int for value in given):
+        return False
+    kernel, stride, padding = cast(tuple[int, int, int], given)
     return (
-        square
-        and module.training
-        and cast(int, module.kernel_size) <= 15
+        0 <= 2 * padding <= kernel <= min(15, min(x.shape[2:]) + 2 * padding)
+        and min(kernel, stride) >= 1
         and module.dilation == 1
         and not module.return_indices
-        and not _has_hooks(module)
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and x.dim() == 4
-        and x.is_contiguous(memory_format=CHANNELS_LAST)
-        and x.numel() > 0
-        and min(x.shape[2:]) + 2 * cast(int, module.padding) >= cast(int, module.kernel_size)
-        and 2 * cast(int, module.padding) <= cast(int, module.kernel_size)
     )
 
 
-def _is_dense(x: Tensor) -> bool:
-    layouts = (torch.contiguous_format, CHANNELS_LAST) if x.dim() == 4 else (torch.contiguous_format,)
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and any(x.is_contiguous(memory_format=layout) for layout in layouts)
-    )
+def _can_drop(module: nn.Dropout, x: Tensor) -> bool:
+    return 0 < module.p < 1 and not module.inplace and _is_usual(module, x)
 
 
 def _call(name: str, x: Tensor, *given: Any) -> None:
@@ -147,8 +166,7 @@ class _Normalise(torch.autograd.Function):
         y = torch.empty_like(x, memory_format=CHANNELS_LAST)
         mean, spread = torch.empty_like(weight), torch.empty_like(weight)
         channels = x.shape[1]
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked.add_(1)
+        cast(Tensor, norm.num_batches_tracked).add_(1)
         _call(
             "forward", x, ctx.kind, x, residual, weight, bias, norm.running_mean, norm.running_var, y, mean, spread,
             x.numel() // channels, channels, norm.eps, norm.momentum,
@@ -213,7 +231,7 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
         low, high = torch.randint(2**32, (2,)).tolist()
-        ctx.layout = torch.contiguous_format if x.is_contiguous() else CHANNELS_LAST
+        ctx.layout = CHANNELS_LAST if x.dim() == 4 else torch.contiguous_format
         ctx.given = (low, high, min(round(rate * 2**32), 2**32 - 1), 1 / (1 - rate))
         y = torch.empty_like(x, memory_format=ctx.layout)
         _call("drop", x, x, y, x.numel(), *ctx.given)

@@ -114,16 +114,48 @@ def test_statistics_keep_their_digits_where_the_mean_is_large():
     assert_near(found[4:6], wanted[4:6], 1e-5)
 
 
-def test_one_thread_and_two_give_the_same_bits():
+UNUSUAL = {  # maps whose first pixels, or few of all, are not like the others
+    "one value": lambda x: x.zero_()[0, :, 0, 0].fill_(0.7),
+    "corners": lambda x: x.zero_()[:, :, 0, 0].normal_(),
+    "sparse": lambda x: x.copy_((x - 3.2).relu())[0, :, 0, 0].fill_(2.0),
+    "a large value": lambda x: x[1, :, 5, 5].fill_(1e4),
+}
+
+
+@pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
+@pytest.mark.parametrize("shape", [(8, 16, 56, 56), (2, 300, 28, 28)])
+def test_statistics_keep_their_digits_where_pixels_are_unusual(change, shape):
+    x = maps(shape).detach()
+    change(x)
+    norm = nn.BatchNorm2d(shape[1], momentum=1.0)
+    in_turn([norm], x)
+    variance, mean = torch.var_mean(x.double(), (0, 2, 3))
+    assert torch.allclose(norm.running_var.double(), variance, rtol=2e-3)
+    assert torch.allclose(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("number_format", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()])
+def test_one_thread_and_two_give_the_same_bits(number_format, activation, monkeypatch):
     found = []
-    before = torch.get_num_threads()
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         torch.manual_seed(0)
-        x, residual = maps((9, 40, 17, 17)), maps((9, 40, 17, 17), seed=1)
-        found.append([*run(make_norm(40), nn.ReLU(), x, residual), in_turn([nn.Dropout(0.3)], x.detach())])
-    torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+        x, residual = maps((9, 40, 17, 17), number_format), maps((9, 40, 17, 17), number_format, seed=1)
+        found.append([*run(make_norm(40), activation, x, residual), in_turn([nn.Dropout(0.3)], x.detach())])
+        y = in_turn([nn.MaxPool2d(3, 2)], x)
+        found[-1] += [y, *torch.autograd.grad(y.float().square().sum(), [x])]
+    assert all(torch.equal(one, other) for few in found[1:] for one, other in zip(found[0], few, strict=True))
+
+
+def test_an_infinite_gradient_stops_where_the_relu_was_off():
+    x, norm = maps((4, 8, 6, 6)), make_norm(8)
+    y = in_turn([norm, nn.ReLU()], x)
+    off = (y == 0).nonzero()[0]
+    gradient = torch.ones_like(y)
+    gradient[tuple(off)] = float("inf")
+    y.backward(gradient)
+    assert x.grad.isfinite().all()
 
 
 def test_what_is_not_a_number_stays_so():
@@ -150,8 +182,11 @@ def test_frozen_scales_get_no_gradient(calls):
         lambda norm: setattr(norm, "momentum", None),
         lambda norm: norm.register_forward_hook(lambda *given: None),
         lambda norm: norm.register_full_backward_hook(lambda *given: None),
+        lambda norm: setattr(norm, "weight", nn.Parameter(torch.arange(16.0)[::2])),
+        lambda norm: norm.register_parameter("bias", None),
+        lambda norm: (norm.register_buffer("running_mean", None), norm.register_buffer("running_var", None)),
     ],
-    ids=["evaluation", "momentum", "hook", "backward hook"],
+    ids=["evaluation", "momentum", "hook", "backward hook", "strided weight", "no bias", "no statistics"],
 )
 def test_what_the_kernels_do_not_know_torch_does(change, calls):
     norm, other = make_norm(8), make_norm(8)
@@ -175,6 +210,33 @@ def test_tensors_the_kernels_do_not_know_torch_takes(x, calls):
     norm = make_norm(8).to(x.device, x.dtype)
     assert in_turn([norm, nn.ReLU()], x).shape == x.shape
     assert not calls
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (4, 1, 6, 6)])
+def test_residuals_are_spread_out_as_torch_does(shape, calls):
+    x, residual = maps((4, 8, 6, 6)), maps(shape, seed=1)
+    found = add_and_activate(make_norm(8), nn.ReLU(), x, residual)
+    assert torch.equal(found, F.relu(make_norm(8)(x) + residual))
+    assert not calls
+    with pytest.raises(RuntimeError):
+        add_and_activate(make_norm(8), nn.ReLU(), x, maps((4, 8, 5, 6)))
+
+
+def test_hooks_for_all_modules_see_all_modules(calls):
+    seen = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, given, y: seen.append(type(module)))
+    in_turn([nn.Sequential(make_norm(8), nn.ReLU()), nn.Dropout(0.5), nn.MaxPool2d(2)], maps((4, 8, 6, 6)))
+    handle.remove()
+    assert seen == [nn.BatchNorm2d, nn.ReLU, nn.Sequential, nn.Dropout, nn.MaxPool2d]
+    assert not calls
+
+
+def test_what_comes_after_a_pool_of_single_values_may_work_in_place():
+    x = maps((3, 8, 1, 1)).detach()
+    before = x.clone()
+    for size in (1, 6):
+        in_turn([nn.AdaptiveAvgPool2d(size), nn.ReLU(inplace=True)], x)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("x", [torch.randn(4, 6, 3, 3), torch.randn(4, 8), torch.randn(1, 8, 1, 1)])
@@ -235,6 +297,7 @@ def test_dropout_is_drawn_anew_each_time_and_again_from_the_same_seed(calls):
     assert torch.equal(in_turn([nn.Dropout(0.5)], x), first)
     assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.01
     assert torch.equal(in_turn([nn.Dropout(0.5).eval(), nn.Dropout(0.0)], x), x)
+    assert not in_turn([nn.Dropout(1.0)], x).any()
     assert len(calls) == 3
 
 
@@ -288,8 +351,10 @@ def test_pools_that_the_kernels_do_not_know_torch_does(pool, calls):
     x = maps((2, 4, 20, 20)).detach()
     assert torch.equal(in_turn([pool], x), pool(x))
     assert not calls
-    with pytest.raises(RuntimeError):
-        in_turn([nn.MaxPool2d(2)], torch.empty(2, 4, 1, 1))
+    for wrong in (nn.MaxPool2d(2, padding=-1), nn.MaxPool2d(2, padding=2), nn.MaxPool2d(30)):
+        with pytest.raises(RuntimeError):
+            in_turn([wrong], x)
+    assert not calls
 
 
 def test_a_pool_of_single_values_copies_them():
