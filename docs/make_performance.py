@@ -90,6 +90,17 @@ def kernels() -> Iterable[str]:
         yield table(("what", "torch, ms", "ours, ms", "× torch", "spread"), rows)
 
 
+def step_profile() -> Iterable[str]:
+    """Where a training step goes."""
+    for file, record in newest("step-profile"):
+        spent = record["milliseconds"]
+        kinds = list(next(iter(spent.values())))
+        rows = [[kind, *(f"{of[kind] / sum(of.values()):.0%}" for of in spent.values())] for kind in kinds]
+        rows.append(["milliseconds", *(f"{sum(of.values()):.0f}" for of in spent.values())])
+        yield f"{machine(record)}, {record['plan']['number_format']} (`records/{file}`):"
+        yield table(("share of a step", *spent), rows)
+
+
 def growth() -> Iterable[str]:
     """Seconds for an epoch against what grows; times foretold and taken."""
     for file, record in newest("growth-*"):
@@ -133,6 +144,11 @@ def render() -> str:
             "`bench/kernels.py`: operations forwards and backwards, and training steps without their data, by torch's "
             "operators and by ours, in turns.",
             kernels(),
+        ),
+        (
+            "Where a step goes",
+            "`bench/step_profile.py`: training steps without their data, by our plan.",
+            step_profile(),
         ),
         ("The speed run", "`bench/speed_run.py`: from pictures in memory to a trained classifier.", speed_run()),
         ("From command to report", "`bench/commands.py`: `eyebright train` beside the stock script.", commands()),
