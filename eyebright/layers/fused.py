@@ -62,12 +62,8 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def add_and_activate(norm: nn.Module, activation: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
     """``activation(norm(x) + residual)``, all `[N, C, H, W]`; one sweep over memory where kernels are in use."""
-    same = type(residual) is Tensor and (residual.shape, residual.dtype, residual.device) == (
-        x.shape,
-        x.dtype,
-        x.device,
-    )
-    if not (_take_kernels() and same and _fits(norm, x)):
+    alike = type(residual) is Tensor and residual.shape == x.shape and residual.dtype == x.dtype
+    if not (_take_kernels() and alike and residual.device == x.device and _fits(norm, x)):
         return cast(Tensor, activation(norm(x) + residual))
     following = activation if _kind(activation) is not None else None
     residual = residual.contiguous(memory_format=CHANNELS_LAST)
