@@ -203,8 +203,9 @@ def test_training_takes_the_kernels_of_its_plan(monkeypatch):
         pytest.skip("no C++ compiler here")
     ours = Fit(settings, splits(), plan=own)
     (report,) = ours
-    assert set(names) == {"forward", "backward", "drop"}
+    assert set(names) == {"forward", "backward", "pool", "unpool", "drop"}
     assert names.count("forward") == names.count("backward")
+    assert names.count("pool") == names.count("unpool")
     assert report.train_loss == next(iter(Fit(settings, splits(), plan=own))).train_loss
     monkeypatch.setattr("eyebright.device.load_kernels", lambda: None)
     assert (
