@@ -10,6 +10,7 @@ are not repeated, so this can be stopped and called again.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +30,7 @@ from eyebright.data.sources import load_parts
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import evaluate
-from eyebright.inspection.style import BLUE, GREEN, ORANGE, RED, make_figure, save_figure, tidy
+from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figure, save_figure, tidy
 from eyebright.training.fit import Fit, StepReport
 
 NETS = {"plain20": ORANGE, "plain56": RED, "resnet20": GREEN, "resnet56": BLUE}
@@ -83,8 +84,10 @@ def draw(runs: list[dict[str, Any]], given: argparse.Namespace) -> Figure:
         name = f"{'plain' if net.startswith('plain') else 'residual'}, {net[-2:]} layers"
         axes.plot(epochs, curves.mean(0), color=color, label=name)
         axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.2, linewidth=0)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    chance = math.log(10)
+    axes.axhline(chance, color=GREY, linestyle="--", linewidth=1, label="guessing among ten classes")
+    axes.set_ylim(0, 1.2 * chance)  # the first steps of a deep net may lie above
+    axes.legend(frameon=False, ncols=2, loc="lower left")
     tidy(axes, f"Training loss, {given.seeds} seeds: mean, lowest and highest", "epochs", "cross-entropy")
     return figure
 
