@@ -12,22 +12,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import kept_trainings
 import numpy as np
-from common import keep, shortened, write_record
+from common import write_record
+from kept_trainings import add_options, ask, keep, make_fit, shortened
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from scipy import stats
 
-from eyebright.data.batches import keep_ready
-from eyebright.data.sources import load_parts
-from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan
-from eyebright.evaluation.evaluate import evaluate
-from eyebright.training.fit import Fit, StepReport
 
 MARGIN = 0.01  # of accuracy: the interval has to lie within
 RECIPES = ("alexnet-cifar10-64", "resnet20-cifar10")
@@ -43,18 +38,10 @@ def plans(device: str) -> dict[str, Plan]:
 
 def train(name: str, way: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One training, and what it answers right in the end."""
-    recipe = shortened(name, given.epochs)
-    parts = load_parts(given.data)
-    pictures = parts["train"]
-    if given.pictures is not None:
-        pictures = pictures.select(np.sort(np.random.default_rng(0).permutation(len(pictures))[: given.pictures]))
-    pictures = keep_ready(pictures, recipe.prepare)
-    fit = Fit(recipe, Splits(pictures, None, parts["test"]), seed=seed, plan=plans(given.device)[way])
-    steps = fit.loader.steps * given.epochs
-    reports = track(fit.steps(), f"{name}, {way}, seed {seed}", steps, console=Console(stderr=True))
-    train_loss = [report.train_loss for report in reports if not isinstance(report, StepReport)][-1]
-    evaluation = evaluate(fit.classifier(), keep_ready(parts["test"], fit.prepare))
-    return {"accuracy": evaluation.accuracy, "loss": evaluation.loss, "train_loss": train_loss}
+    fit = make_fit(shortened(name, given.epochs), seed, plans(given.device)[way], given)
+    _, reports = kept_trainings.train(fit, f"{name}, {way}, seed {seed}")
+    evaluation = ask(fit, given)
+    return {"accuracy": evaluation.accuracy, "loss": evaluation.loss, "train_loss": reports[-1].train_loss}
 
 
 def compare(ours: list[float], plain: list[float]) -> dict[str, Any]:
@@ -68,14 +55,8 @@ def compare(ours: list[float], plain: list[float]) -> dict[str, Any]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", required=True, help="CIFAR-10 in any form that `eyebright data` reads")
+    add_options(options, epochs=6, seeds=5, kept="runs/accuracy")
     options.add_argument("--only", nargs="+", choices=RECIPES, default=list(RECIPES))
-    options.add_argument("--epochs", type=int, default=6)
-    options.add_argument("--pictures", type=int, help="so many of the training part; default: all")
-    options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--device", default="cpu")
-    options.add_argument("--kept", type=Path, default=Path("runs/accuracy"), help="folder of finished trainings")
-    options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     given = options.parse_args()
     if given.seeds < 2:
         options.error("an interval needs two seeds at least")

@@ -14,24 +14,19 @@ import math
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+import kept_trainings
 import numpy as np
-from common import dated, keep, shortened, write_record
+from common import dated, write_record
+from kept_trainings import add_options, ask, count_steps, keep, make_fit, shortened
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from eyebright.data.batches import keep_ready
-from eyebright.data.sources import load_parts
-from eyebright.data.split import Splits
 from eyebright.device import choose_plan
-from eyebright.evaluation.evaluate import evaluate
 from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figure, save_figure, tidy
-from eyebright.training.fit import Fit, StepReport
 
 NETS = {"plain20": ORANGE, "plain56": RED, "resnet20": GREEN, "resnet56": BLUE}
 POINTS = 100  # of a curve: each the mean loss of so many equal pieces of training
@@ -39,25 +34,14 @@ POINTS = 100  # of a curve: each the mean loss of so many equal pieces of traini
 
 def train(net: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One training: the curve of its loss, and what it answers right in the end."""
-    settings = shortened(f"{net}-cifar10", given.epochs)
-    parts = load_parts(given.data)
-    pictures = keep_ready(parts["train"], settings.prepare)
-    if given.pictures is not None:
-        order = np.random.default_rng(0).permutation(len(pictures))[: given.pictures]
-        pictures = pictures.select(np.sort(order))
-    fit = Fit(settings, Splits(pictures, None, parts["test"]), seed=seed, plan=choose_plan(given.device))
-    losses, reports, started = [], [], time.perf_counter()
-    steps = fit.loader.steps * settings.training.epochs
+    fit = make_fit(shortened(f"{net}-cifar10", given.epochs), seed, choose_plan(given.device), given)
+    started, steps = time.perf_counter(), count_steps(fit)
     if steps < POINTS:
         raise SystemExit(f"{steps} steps are too few for a curve of {POINTS} points: ask for more pictures or epochs")
-    for report in track(fit.steps(), f"{net}, seed {seed}", steps, console=Console(stderr=True)):
-        if isinstance(report, StepReport):
-            losses.append(report.loss)
-        else:
-            reports.append(report)
-    evaluation = evaluate(fit.classifier(), keep_ready(parts["test"], fit.prepare))
+    losses, reports = kept_trainings.train(fit, f"{net}, seed {seed}")
+    evaluation = ask(fit, given)
     return {
-        "net": net, "seed": seed, "epochs": given.epochs, "pictures": len(pictures),
+        "net": net, "seed": seed, "epochs": given.epochs, "pictures": len(fit.loader.pictures),
         "seconds": time.perf_counter() - started, "steps": steps,
         "curve": [float(piece.mean()) for piece in np.array_split(losses, POINTS)],
         "train_loss": [report.train_loss for report in reports],
@@ -111,13 +95,7 @@ def verdict(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", required=True, help="CIFAR-10 in any form that `eyebright data` reads")
-    options.add_argument("--epochs", type=int, default=8)
-    options.add_argument("--pictures", type=int, help="so many of the training part; default: all")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--device", default="cpu")
-    options.add_argument("--kept", type=Path, default=Path("runs/plain-residual"), help="folder of finished trainings")
-    options.add_argument("--record", type=Path, metavar="FOLDER", help="write figures and picture there")
+    add_options(options, epochs=8, seeds=3, kept="runs/plain-residual")
     given = options.parse_args()
     runs = list(trainings(given))
     table = Table("net", "training loss", "training accuracy", "test accuracy", title="last epoch, mean over seeds")

@@ -1,7 +1,7 @@
 """Compiles `kernels.cpp` once on each machine and loads it; where there is no C++ compiler, torch's operators are used.
 
-No operation is left to the compiler's taste: sums have a fixed order and nothing is contracted, so every compiler and
-every processor give the same bits.
+No operation is left to the compiler's taste: sums have a fixed order and nothing is contracted, so that results do not
+depend on how well it optimises.
 """
 
 from __future__ import annotations
