@@ -36,6 +36,14 @@ MAPS = {
     "64 channels, 112×112": (32, 64, 112),
     "256 channels, 56×56": (32, 256, 56),
 }
+CONVOLUTIONS = {  # pictures, channels, maps, side, taps
+    "3×3, 64 channels, 56×56": (32, 64, 64, 56, 3),
+    "3×3, 128 channels, 28×28": (32, 128, 128, 28, 3),
+    "3×3, 256 channels, 14×14": (32, 256, 256, 14, 3),
+    "3×3, 512 channels, 7×7": (32, 512, 512, 7, 3),
+    "3×3, 32 channels, 16×16": (128, 32, 32, 16, 3),
+    "5×5, 64 to 192 channels, 27×27": (64, 64, 192, 27, 5),
+}
 
 
 def step(name: str) -> tuple[Callable[[Plan], None], int]:
@@ -62,6 +70,7 @@ def operation(layers: list[nn.Module], shape: tuple[int, ...], plan: Plan, resid
     layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
     x, added = (torch.randn(shape, dtype=getattr(torch, plan.number_format)).to(memory_format=layout) for _ in range(2))
     given: list[Tensor] = [x.requires_grad_(), *([added.requires_grad_()] if residual else [])]
+    given += [parameter for layer in layers for parameter in layer.parameters()]
     gradients: list[Tensor] = []
 
     def do(plan: Plan) -> None:
@@ -103,6 +112,11 @@ def main() -> None:
         )
     plans = {"torch": replace(own, kernels="torch"), "eyebright": own}
     cases: dict[str, Callable[[], tuple[Callable[[Plan], None], int]]] = {}
+    for name, (batch, channels, maps, side, taps) in CONVOLUTIONS.items():
+        convolution = nn.Conv2d(channels, maps, taps, padding=taps // 2, bias=False)
+        convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        shape = (batch, channels, side, side)
+        cases[f"convolution {name}"] = partial(operation, [convolution], shape, own)
     for name, (batch, channels, side) in MAPS.items():
         layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
         shape = (batch, channels, side, side)

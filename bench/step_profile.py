@@ -20,12 +20,12 @@ from torch.profiler import ProfilerActivity, profile
 from eyebright.device import choose_plan, keep_freed_memory
 
 KINDS = {  # the first whose pattern is found in an operation's name
-    "convolutions forwards": r"mkldnn_convolution|aten::_?convolution$",
-    "convolutions backwards": r"convolution_backward",
+    "convolutions forwards": r"mkldnn_convolution|aten::_?convolution$|^Convolve$",
+    "convolutions backwards": r"convolution_backward|ConvolveBackward",
     "matrix products": r"aten::(add)?mm$",
-    "normalisation, residual, activation": r"batch_norm|_Normalise|threshold|clamp|relu|gelu|leaky",
-    "pools": r"pool|_Pool",
-    "dropout": r"bernoulli|dropout|_Drop",
+    "normalisation, residual, activation": r"batch_norm|Normalise|threshold|clamp|relu|gelu|leaky",
+    "pools": r"pool|Pool",
+    "dropout": r"bernoulli|dropout|^Drop",
     "optimiser": r"_fused_sgd|Optimizer",
     "sums of gradients and residuals": r"aten::add_?$",
     "copies and fresh memory": r"copy_|fill_|empty|zero|clone|contiguous|aten::to|cat",

@@ -39,8 +39,8 @@ class Plan:
         compiled: whether steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
-        kernels: of normalisation, pools and dropout in training: ``"torch"``, or eyebright's own and their version, for
-            example ``"eyebright-1b2c3d4e"``, which read memory fewer times.
+        kernels: of convolutions, normalisation, pools and dropout in training: ``"torch"``, or eyebright's own and
+            their version, for example ``"eyebright-1b2c3d4e"``, which multiply less often and read memory fewer times.
     """
 
     device: str

@@ -20,7 +20,8 @@ from PIL import Image
 import eyebright as package
 from eyebright.cli import main
 from eyebright.errors import EyebrightError
-from eyebright.kernels.build import load_kernels
+from eyebright.kernels import functions
+from eyebright.kernels.build import in_use, load_kernels
 
 SHARED_MISSING = "the shared data are missing: set EYEBRIGHT_DATA to their folder"
 TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.xz": "w:xz", ".txz": "w:xz", ".tar.bz2": "w:bz2"}
@@ -308,3 +309,26 @@ def offline(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture
+def kernels():
+    """Kernels are in use."""
+    if load_kernels() is None:
+        pytest.skip("no C++ compiler here")
+    token = in_use.set(True)
+    yield
+    in_use.reset(token)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the kernels that were called."""
+    names, call = [], functions._call
+
+    def note(name, *given):
+        names.append(name)
+        call(name, *given)
+
+    monkeypatch.setattr(functions, "_call", note)
+    return names

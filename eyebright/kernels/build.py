@@ -1,4 +1,4 @@
-"""Compiles `kernels.cpp` once on each machine and loads it; where there is no C++ compiler, torch's operators are used.
+"""Compiles the kernels once on each machine and loads them; where there is no C++ compiler, torch's operators are used.
 
 No operation is left to the compiler's taste: sums have a fixed order and nothing is contracted, so that results do not
 depend on how well it optimises.
@@ -22,7 +22,7 @@ import torch
 
 from eyebright.files import cache_folder
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("sweeps.cpp", "convolution.cpp"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 WIDE = ("-mprefer-vector-width=512",)  # x86: the compiler would leave half of AVX-512 unused
 MOST_SECONDS = 120
@@ -32,18 +32,24 @@ in_use: ContextVar[bool] = ContextVar("in_use", default=False)  # whether layers
 _pointer, _long, _int, _float, _uint = (
     ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_uint32,
 )  # fmt: skip
-_ARGUMENTS = {
+_OF_BOTH_FORMATS = {
     "forward": [_int, *[_pointer] * 9, _long, _long, _float, _float, _int],
     "backward": [_int, *[_pointer] * 11, _long, _long, _int],
     "pool": [*[_pointer] * 3, *[_long] * 9, _int],
     "unpool": [*[_pointer] * 3, *[_long] * 9, _int],
     "drop": [_pointer, _pointer, _long, _uint, _uint, _uint, _float, _int],
 }
+_ARGUMENTS = {
+    **{f"{name}_float32": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
+    **{f"{name}_bfloat16": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
+    "convolve_float32": [*[_pointer] * 4, *[_long] * 10, _int, _int, _int],
+    "convolve_weights_float32": [*[_pointer] * 3, *[_long] * 10, _int, _int],
+}
 
 
 def kernels_version() -> str:
     """A name for what the kernels compute: other sources may round otherwise, so the plan of a run says it."""
-    return hashlib.blake2b(SOURCE.read_bytes(), digest_size=4).hexdigest()
+    return hashlib.blake2b(b"".join(source.read_bytes() for source in SOURCES), digest_size=4).hexdigest()
 
 
 @functools.cache
@@ -54,7 +60,7 @@ def load_kernels() -> ctypes.CDLL | None:
             return None
         runtime = _openmp_runtime()
         flags = [*FLAGS, *(WIDE if platform.machine() == "x86_64" else ())]
-        about = (SOURCE.read_text(encoding="utf-8"), flags, runtime.name, _processor())
+        about = ([source.read_text(encoding="utf-8") for source in SOURCES], flags, runtime.name, _processor())
         name = f"{hashlib.blake2b(repr(about).encode(), digest_size=8).hexdigest()}.so"
         target = cache_folder() / "kernels" / name
         try:
@@ -72,9 +78,8 @@ def _load(path: Path) -> ctypes.CDLL:
             raise PermissionError(f"{place} belongs to somebody else")
     library = ctypes.CDLL(str(path))
     for name, arguments in _ARGUMENTS.items():
-        for number_format in ("float32", "bfloat16"):
-            function = getattr(library, f"{name}_{number_format}")
-            function.argtypes, function.restype = arguments, None
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, None
     return library
 
 
@@ -83,19 +88,21 @@ def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     stem = target.with_name(f".{target.stem}.{secrets.token_hex(4)}")
-    made, linked = stem.with_suffix(".o"), stem.with_suffix(".part")
+    made, linked = [stem.with_suffix(f".{source.stem}.o") for source in SOURCES], stem.with_suffix(".part")
     try:
-        for command in (
-            [*compiler, *flags, "-fopenmp", "-c", str(SOURCE), "-o", str(made)],
-            [*compiler, "-shared", str(made), str(runtime), "-o", str(linked)],
-        ):
+        commands = [
+            [*compiler, *flags, "-fopenmp", "-c", str(source), "-o", str(to)]
+            for source, to in zip(SOURCES, made, strict=True)
+        ]
+        commands.append([*compiler, "-shared", *map(str, made), str(runtime), "-o", str(linked)])
+        for command in commands:
             subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
         library = _load(linked)
         linked.replace(target)
         return library
     finally:
-        made.unlink(missing_ok=True)
-        linked.unlink(missing_ok=True)
+        for path in (*made, linked):
+            path.unlink(missing_ok=True)
 
 
 def _openmp_runtime() -> Path:

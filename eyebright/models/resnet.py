@@ -100,8 +100,8 @@ class Block(nn.Module):
     def _postactivated(self, x: Tensor) -> Tensor:
         y = x
         for number in range(1, self.depth):
-            y = self._normalised(number, getattr(self, f"conv{number}")(y))
-        y = getattr(self, f"conv{self.depth}")(y)
+            y = self._normalised(number, self._convolved(number, y))
+        y = self._convolved(self.depth, y)
         if self.downsample is None:
             return self._normalised(self.depth, y)
         norm, activation = getattr(self, f"bn{self.depth}"), getattr(self, f"relu{self.depth}")
@@ -115,10 +115,13 @@ class Block(nn.Module):
         activated = self._normalised(1, x)
         y = activated
         for number in range(1, self.depth + 1):
-            y = getattr(self, f"conv{number}")(y if number == 1 else self._normalised(number, y))
+            y = self._convolved(number, y if number == 1 else self._normalised(number, y))
         if self.downsample is None:
             return y
         return y + (x if isinstance(self.downsample, nn.Identity) else cast(Tensor, self.downsample(activated)))
+
+    def _convolved(self, number: int, x: Tensor) -> Tensor:
+        return in_turn((getattr(self, f"conv{number}"),), x)
 
     def _normalised(self, number: int, x: Tensor) -> Tensor:
         norm, activation = getattr(self, f"bn{number}"), getattr(self, f"relu{number}")

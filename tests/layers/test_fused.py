@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from eyebright.device import choose_plan
-from eyebright.kernels.build import in_use, load_kernels
+from eyebright.kernels.build import in_use
 from eyebright.layers import fused
 from eyebright.layers.fused import add_and_activate, in_turn
 from eyebright.models.create import create_model
@@ -17,27 +17,7 @@ ACTIVATIONS = {"none": nn.Identity, "relu": nn.ReLU, "gelu": nn.GELU}
 SHAPES = [(2, 1, 1, 1), (2, 3, 5, 7), (8, 16, 9, 9), (3, 257, 4, 4), (70, 300, 1, 1), (5, 128, 13, 3), (1, 2, 1, 2)]
 
 
-@pytest.fixture(autouse=True)
-def kernels():
-    """Kernels are in use."""
-    if load_kernels() is None:
-        pytest.skip("no C++ compiler here")
-    token = in_use.set(True)
-    yield
-    in_use.reset(token)
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The names of the kernels that were called."""
-    names, call = [], fused._call
-
-    def note(name, *given):
-        names.append(name)
-        call(name, *given)
-
-    monkeypatch.setattr(fused, "_call", note)
-    return names
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def maps(shape, number_format=torch.float32, seed=0, mean=0.0):
@@ -368,14 +348,15 @@ def test_a_pool_of_single_values_copies_them():
         assert torch.allclose(mine, theirs, atol=1e-6)
 
 
-NETWORKS = {  # the number of normalisations that are sweeps of ours
-    "resnet20_cifar": 19, "plain20_cifar": 19, "resnet18": 20, "airbench": 6, "vgg11_bn": 8, "inception_v2": 69,
-    "cnn_cifar": 7, "alexnet": 0,
+NETWORKS = {  # the number of normalisations that are sweeps of ours, and of convolutions by transforms
+    "resnet20_cifar": (19, 10), "plain20_cifar": (19, 10), "resnet18": (20, 10), "airbench": (6, 6), "vgg11_bn": (8, 7),
+    "inception_v2": (69, 21), "cnn_cifar": (7, 6), "alexnet": (0, 4),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_whole_networks_have_the_gradients_they_have_without(name, calls):
+def test_whole_networks_have_the_gradients_they_have_without(name, calls, monkeypatch):
+    monkeypatch.setattr(fused, "LEAST_TILES", 1)
     options = {"dropout": 0.0} if name in ("alexnet", "vgg11_bn", "cnn_cifar") else {}
     model = create_model(name, num_classes=3, seed=0, **options).to(memory_format=torch.channels_last).train()
     twin = copy.deepcopy(model).double()
@@ -384,11 +365,12 @@ def test_whole_networks_have_the_gradients_they_have_without(name, calls):
     plan = choose_plan("cpu")
     with plan.arithmetic():
         F.cross_entropy(model(x), labels).backward()
-    assert calls.count("forward") == calls.count("backward") == NETWORKS[name]
+    assert calls.count("forward") == calls.count("backward") == NETWORKS[name][0]
+    assert calls.count("convolve_weights") == NETWORKS[name][1]
     in_use.set(False)
     F.cross_entropy(twin(x.double()), labels).backward()
     for (where, one), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         if one.requires_grad:
-            assert (one.grad - other.grad).norm() <= 0.03 * other.grad.norm() + 1e-4, where
+            assert (one.grad - other.grad).norm() <= 0.05 * other.grad.norm() + 1e-4, where
     for (where, one), other in zip(model.named_buffers(), twin.buffers(), strict=True):
         assert torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-4), where

@@ -14,7 +14,7 @@ from eyebright.device import choose_plan
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.evaluation.multi_label import evaluate_any
-from eyebright.layers import fused
+from eyebright.kernels import functions
 from eyebright.training.fit import Fit, Report, StepReport
 from eyebright.training.recipe import make_recipe
 
@@ -193,7 +193,9 @@ def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
 
 def test_training_takes_the_kernels_of_its_plan(monkeypatch):
     names = []
-    monkeypatch.setattr(fused, "_call", lambda name, *given, call=fused._call: (names.append(name), call(name, *given)))
+    monkeypatch.setattr(
+        functions, "_call", lambda name, *given, call=functions._call: (names.append(name), call(name, *given))
+    )
     own = choose_plan("cpu")
     settings = recipe(model={"name": "cnn_mnist", "dropout": 0.2}, epochs=1)
     torchs = Fit(settings, splits(), plan=replace(own, kernels="torch"))

@@ -1,0 +1,204 @@
+"""Convolutions by transforms beside torch's."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from eyebright.device import choose_plan
+from eyebright.kernels.build import in_use
+from eyebright.layers import fused
+from eyebright.layers.fused import in_turn
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+SHAPES = [  # pictures, channels, maps, height, width, taps, padding
+    (9, 32, 32, 16, 16, 3, 1),
+    (9, 24, 40, 16, 16, 3, 1),  # half a vector
+    (9, 56, 24, 12, 11, 5, 2),
+    (9, 48, 80, 15, 13, 3, 1),  # half a panel, tiles cut off on both sides
+    (130, 64, 32, 5, 5, 3, 0),
+    (40, 32, 64, 6, 7, 3, 2),
+    (150, 32, 32, 3, 3, 3, 1),
+    (9, 32, 48, 14, 11, 5, 2),
+    (9, 48, 32, 13, 12, 5, 0),
+    (9, 32, 32, 9, 9, 5, 4),
+    (3, 256, 112, 28, 28, 3, 1),  # several blocks of tiles
+]
+
+
+def maps(*shape, seed=0):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return values.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def make(channels, count, taps, padding, layout=torch.channels_last, **options):
+    torch.manual_seed(channels + count)
+    return nn.Conv2d(channels, count, taps, padding=padding, **options).to(memory_format=layout)
+
+
+def run(module, x, number_format=torch.float32):
+    """Output and gradients: of x, weights and bias."""
+    y = in_turn([module], x)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y)
+    return [y.detach(), *torch.autograd.grad(y, [x, *module.parameters()], weights)]
+
+
+def run_exactly(module, x):
+    return run(copy.deepcopy(module).double(), x.detach().double().requires_grad_())
+
+
+def error(found, exact):
+    """In the mean, as a share of the values."""
+    return ((found.double() - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_they_are_float64_rounded(shape, layout, calls):
+    pictures, channels, count, height, width, taps, padding = shape
+    module, x = make(channels, count, taps, padding, layout), maps(pictures, channels, height, width)
+    found, exact = run(module, x), run_exactly(module, x)
+    assert calls == ["convolve", "convolve", "convolve_weights"]
+    assert found[2].stride() == module.weight.stride()
+    for one, other in zip(found, exact, strict=True):
+        assert one.shape == other.shape
+        assert one.dim() == 1 or one.is_contiguous(memory_format=torch.channels_last) or layout != torch.channels_last
+        assert error(one, other) < 1e-5  # torch's own: 1e-6
+
+
+@pytest.mark.parametrize("tap", range(9))
+def test_each_weight_moves_the_map_to_its_own_place(tap):
+    module = make(32, 32, 3, 1, bias=False)
+    with torch.no_grad():
+        module.weight.zero_()
+        for channel in range(32):
+            module.weight[(channel + 5) % 32, channel, tap // 3, tap % 3] = 1.0
+    x = maps(9, 32, 18, 17)
+    moved = torch.roll(nn.functional.pad(x.detach(), (1, 1, 1, 1)), (1 - tap // 3, 1 - tap % 3), (2, 3))[
+        ..., 1:-1, 1:-1
+    ]
+    assert torch.allclose(in_turn([module], x).detach(), moved.roll(5, 1), atol=1e-4)
+
+
+def test_one_thread_and_several_give_the_same_bits(monkeypatch):
+    module, x = make(64, 96, 3, 1), maps(9, 64, 23, 21)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(run(module, x))
+    assert all(torch.equal(one, other) for few in found[1:] for one, other in zip(found[0], few, strict=True))
+
+
+def test_a_picture_does_not_depend_on_its_neighbours():
+    module, x = make(32, 32, 3, 1), maps(30, 32, 12, 12).detach()
+    assert torch.equal(in_turn([module], x)[7:27], in_turn([module], x[7:27].clone(memory_format=torch.channels_last)))
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
+def test_what_is_frozen_gets_no_gradient(frozen, calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    given = {"x": x, "weight": module.weight, "bias": module.bias}
+    given[frozen].requires_grad_(False)
+    in_turn([module], x).sum().backward()
+    assert [name for name, value in given.items() if value.grad is None] == [frozen]
+    assert calls.count("convolve_weights") == (frozen != "weight")
+    assert calls.count("convolve") == 1 + (frozen != "x")
+
+
+def test_gradients_of_any_layout_are_taken(calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    in_turn([module], x).sum().backward()  # one value, spread out
+    exact = copy.deepcopy(module).double()
+    exact.zero_grad()
+    exact(x.detach().double()).sum().backward()
+    assert error(module.weight.grad, exact.weight.grad) < 1e-5
+
+
+def test_what_is_not_a_number_stays_so():
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
+    x[3, 5, 6, 7] = float("nan")
+    y = in_turn([module], x)
+    assert y[3, :, 5:8, 6:9].isnan().all()
+    assert not y[:3].isnan().any()
+    assert not y[4:].isnan().any()
+
+
+UNKNOWN = {
+    "evaluation": lambda: make(32, 32, 3, 1).eval(),
+    "stride": lambda: make(32, 32, 3, 1, stride=2),
+    "dilation": lambda: make(32, 32, 3, 1, dilation=2),
+    "groups": lambda: make(32, 32, 3, 1, groups=2),
+    "padding of another kind": lambda: make(32, 32, 3, 1, padding_mode="reflect"),
+    "oblong": lambda: make(32, 32, (3, 5), (1, 2)),
+    "padding that differs": lambda: make(32, 32, 3, (1, 0)),
+    "more padding than taps": lambda: make(32, 32, 3, 3),
+    "7×7": lambda: make(32, 32, 7, 3),
+    "1×1": lambda: make(32, 32, 1, 0),
+    "few maps": lambda: make(32, 16, 3, 1),
+    "an odd number of maps": lambda: make(32, 36, 3, 1),
+    "float64": lambda: make(32, 32, 3, 1).double(),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_what_they_do_not_know_torch_does(kind, calls):
+    module = UNKNOWN[kind]()
+    x = maps(9, 32, 16, 16).detach().to(module.weight.dtype)
+    assert torch.equal(in_turn([module], x), module(x))
+    assert not calls
+
+
+def test_hooks_see_the_convolution(calls):
+    module, x, seen = make(32, 32, 3, 1), maps(9, 32, 16, 16), []
+    module.register_forward_hook(lambda module, given, y: seen.append(y))
+    y = in_turn([module], x)
+    assert seen[0] is y
+    assert not calls
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 16, 16), (200, 32, 2, 2), (9, 32, 1, 16)])
+def test_small_maps_are_torchs(shape, calls):
+    module, x = make(32, 32, 3, 1), maps(*shape).detach()
+    assert torch.equal(in_turn([module], x), module(x))
+    assert not calls
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_may_be_named(padding, calls):
+    module, x = make(32, 32, 5, padding), maps(9, 32, 16, 16).detach()
+    assert torch.allclose(in_turn([module], x), module(x), atol=1e-5)
+    assert calls == ["convolve"]
+
+
+@pytest.mark.parametrize("x", [torch.randn(9, 48, 16, 16), torch.randn(9, 32, 2, 1)], ids=["channels", "too small"])
+def test_what_torch_refuses_is_refused(x, calls):
+    with pytest.raises(RuntimeError):
+        in_turn([make(32, 32, 3, 0)], x.to(memory_format=torch.channels_last))
+    assert not calls
+
+
+def test_bfloat16_is_torchs(calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert in_turn([module], x).dtype == torch.bfloat16
+    assert "convolve" not in calls
+
+
+def test_a_plan_without_kernels_has_torchs(calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
+    with choose_plan("cpu", training=False).arithmetic():
+        assert torch.equal(in_turn([module], x), module(x))
+    assert not calls
+    assert in_use.get()
+
+
+def test_least_tiles_is_what_decides(calls, monkeypatch):
+    module, x = make(32, 32, 3, 1), maps(2, 32, 16, 16).detach()
+    monkeypatch.setattr(fused, "LEAST_TILES", 33)
+    in_turn([module], x)
+    assert not calls
+    monkeypatch.setattr(fused, "LEAST_TILES", 32)
+    in_turn([module], x)
+    assert calls == ["convolve"]
