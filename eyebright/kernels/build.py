@@ -1,7 +1,7 @@
 """Compiles the kernels once on each machine and loads them; where there is no C++ compiler, torch's operators are used.
 
-No operation is left to the compiler's taste: sums have a fixed order and nothing is contracted, so that results do not
-depend on how well it optimises.
+No operation is left to the compiler's taste: sums have a fixed order, and a product and a sum are one operation only
+where the source says so, so that results do not depend on how well it optimises.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ _OF_BOTH_FORMATS = {
 _ARGUMENTS = {
     **{f"{name}_float32": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
     **{f"{name}_bfloat16": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
+}
+_TELLING = {  # those that return a number
     "convolve_float32": [*[_pointer] * 4, *[_long] * 10, _int, _int, _int],
     "convolve_weights_float32": [*[_pointer] * 3, *[_long] * 10, _int, _int],
+    "has_wide_vectors": [],
 }
 
 
@@ -71,15 +74,23 @@ def load_kernels() -> ctypes.CDLL | None:
         return None
 
 
+@functools.cache
+def has_wide_vectors() -> bool:
+    """Whether convolutions by transforms are worth it here: on processors with AVX-512, or AVX2 and FMA."""
+    kernels = load_kernels()
+    return kernels is not None and bool(kernels.has_wide_vectors())
+
+
 def _load(path: Path) -> ctypes.CDLL:
     """A library that this user has made."""
     for place in (path.parent, path):
         if place.stat().st_uid != os.getuid():
             raise PermissionError(f"{place} belongs to somebody else")
     library = ctypes.CDLL(str(path))
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, None
+    for names, kind in ((_ARGUMENTS, None), (_TELLING, _int)):
+        for name, arguments in names.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, kind
     return library
 
 

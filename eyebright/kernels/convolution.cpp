@@ -1,13 +1,13 @@
-// Convolutions of 3×3 and 5×5, with stride 1, in a quarter to a third of the multiplications (Winograd's minimal filtering; Lavin
-// and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, section 4): F(4×4, 3×3) and F(2×2, 5×5). A tile of 4×4 or
-// 2×2 outputs is made from 6×6 inputs: inputs and weights are both transformed to 36 points, and at each point the convolution is
-// one matrix product over channels.
+// Convolutions of 3×3 and 5×5, with stride 1, in fewer multiplications (Winograd's minimal filtering; Lavin and Gray,
+// "Fast Algorithms for Convolutional Neural Networks", 2016, section 4): F(4×4, 3×3) takes 36 for 144, F(2×2, 5×5) 36
+// for 100. A tile of 4×4 or 2×2 outputs is made from 6×6 inputs: inputs and weights are both transformed to 36 points,
+// and at each point the convolution is one matrix product over channels.
 //
-// Maps are [images, rows, columns, channels], float, channels in eights. How sums are cut into pieces depends on the shape alone, so results do not
-// depend on the threads.
+// Maps are [images, rows, columns, channels], float, channels in eights. How sums are cut into pieces depends on the
+// shape alone, so results do not depend on the threads; with AVX-512 and with AVX2 they are the same. What is infinite
+// or not a number makes its whole tile so.
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -26,31 +26,36 @@ constexpr int LANES = 8, ROWS = 4;
 #endif
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 constexpr int REACH = 6, POINTS = REACH * REACH, PANEL = 2 * LANES;
+constexpr int64_t EIGHT = 8 * sizeof(float);
+constexpr int64_t GROUP = 16;  // tiles are worked on in groups, everywhere the same
 constexpr int64_t GAP = 16;  // values between points, which would fall on the same lines of the cache otherwise
-constexpr int64_t ROOM = 393216;  // values that a core's cache holds
+constexpr int64_t CACHE = 393216;  // values: most of a core's own cache
 constexpr int64_t LEAST = 96, MOST = 256;  // tiles at once
 
 // Memory that begins on a line of the cache, as every multiple of 16 values after it does.
-using Room = std::unique_ptr<float[], decltype(&std::free)>;
-Room make_room(int64_t values) {
-    void *memory = std::aligned_alloc(64, (values + 15) / 16 * 64);
-    if (!memory) throw std::bad_alloc();
-    return Room(static_cast<float *>(memory), &std::free);
-}
+class Room {
+    std::unique_ptr<float[]> memory;
+
+  public:
+    float *begin;
+    explicit Room(int64_t values) : memory(new float[values + 16]) {
+        begin = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64) % 64 / sizeof(float);
+    }
+};
 
 inline Vector load(const float *from) { return *reinterpret_cast<const Vector *>(from); }
 inline void store(float *to, Vector value) { *reinterpret_cast<Vector *>(to) = value; }
-inline Vector load(const float *from, int64_t count) {  // zeros after the last
+inline Vector load(const float *from, int64_t count) {  // the last ones may be eight of sixteen
     if (count >= LANES) return load(from);
     Vector value{};
-    std::memcpy(&value, from, count * sizeof(float));
+    std::memcpy(&value, from, EIGHT);
     return value;
 }
 inline void store(float *to, Vector value, int64_t count) {
     if (count >= LANES)
         store(to, value);
     else
-        std::memcpy(to, &value, count * sizeof(float));
+        std::memcpy(to, &value, EIGHT);
 }
 
 constexpr int64_t in_vectors(int64_t values) { return (values + LANES - 1) / LANES * LANES; }
@@ -65,7 +70,7 @@ inline Vector multiply_add(float a, Vector b, Vector c) {
 #endif
 }
 
-// Transforms along one side. The points are 0, 1, -1, 2, -2 and infinity; T is a number or a vector of them.
+// Transforms along one side. The points are 0, 1, -1, 2, -2 and infinity.
 
 inline void transform_inputs(const Vector *d, Vector *points) {
     const Vector a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], e = d[4] - d[2], f = 2 * (d[3] - d[1]);
@@ -225,8 +230,9 @@ struct Convolution : Shape {
         }
     }
 
-    // Weights to points[36][maps / PANEL][channels][PANEL], points `apart`; `turned` by 180 degrees.
-    void read_weights(const float *w, const Steps &steps, bool turned, float *points, int64_t apart, int threads) const {
+    // Weights to points[36][panels of maps][channels][PANEL], points `apart`; `turned` by 180 degrees.
+    void read_weights(const float *w, const Steps &steps, bool turned, float *points, int64_t apart,
+                      int threads) const {
         const int64_t panels = (maps + PANEL - 1) / PANEL;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
         for (int64_t panel = 0; panel < panels; panel++)
@@ -261,7 +267,7 @@ struct Convolution : Shape {
 
     // points[36][channels][maps in vectors], `apart`, to the gradients of weights.
     void write_weights(const float *points, int64_t apart, const Steps &steps, float *gradient) const {
-#pragma omp for schedule(static)
+#pragma omp for collapse(2) schedule(static)
         for (int64_t k = 0; k < maps; k += LANES)
             for (int64_t c = 0; c < channels; c++) {
                 const int64_t count = maps - k < LANES ? maps - k : LANES;
@@ -286,35 +292,40 @@ struct Convolution : Shape {
     // How many tiles to work on at once: their points should stay in a core's cache, but weights are read anew for each
     // block, and threads should have blocks of one length.
     int64_t block_of_tiles(int threads) const {
-        int64_t block = ROOM / (POINTS * (channels + maps));
+        int64_t block = CACHE / (POINTS * (channels + maps));
         block = block < LEAST ? LEAST : block > MOST ? MOST : block;
         const int64_t each = (tiles + threads - 1) / threads, blocks = (each + block - 1) / block;
-        return ((each + blocks - 1) / blocks + ROWS - 1) / ROWS * ROWS;
+        return ((each + blocks - 1) / blocks + GROUP - 1) / GROUP * GROUP;
     }
 };
 
-// sums[row][0 …] (+)= the sum over i of left[row × row_step + i × step] × right[i][0 …], for ROWS rows.
+// sums[row][0 …] (+)= the sum over i of left[row × row_step + i × step] × right[i][0 …], for `rows` rows, rounded up to
+// AT_ONCE of them.
 template <int VECTORS, bool ADD>
-void multiply(const float *left, int64_t row_step, int64_t step, const float *right, int64_t right_step, int64_t length,
-              float *sums, int64_t sums_step) {
-    Vector sum[ROWS][VECTORS];
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) sum[r][v] = Vector{};
-    for (int64_t i = 0; i < length; i++) {
-        Vector line[VECTORS];
-        for (int v = 0; v < VECTORS; v++) line[v] = load(right + i * right_step + v * LANES);
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++)
-                sum[r][v] = multiply_add(left[r * row_step + i * step], line[v], sum[r][v]);
-    }
-    for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECTORS; v++) {
-            float *to = sums + r * sums_step + v * LANES;
-            store(to, ADD ? load(to) + sum[r][v] : sum[r][v]);
+void multiply(int64_t rows, const float *left, int64_t row_step, int64_t step, const float *right, int64_t right_step,
+              int64_t length, float *sums, int64_t sums_step) {
+    constexpr int AT_ONCE = 2 * ROWS / VECTORS;
+    static_assert(GROUP % AT_ONCE == 0 && LANES % AT_ONCE == 0, "there is room for so many tiles and channels");
+    for (int64_t first = 0; first < rows; first += AT_ONCE) {
+        const float *from = left + first * row_step;
+        Vector sum[AT_ONCE][VECTORS] = {};
+        for (int64_t i = 0; i < length; i++) {
+            Vector line[VECTORS];
+            for (int v = 0; v < VECTORS; v++) line[v] = load(right + i * right_step + v * LANES);
+            for (int r = 0; r < AT_ONCE; r++)
+                for (int v = 0; v < VECTORS; v++)
+                    sum[r][v] = multiply_add(from[r * row_step + i * step], line[v], sum[r][v]);
         }
+        for (int r = 0; r < AT_ONCE; r++)
+            for (int v = 0; v < VECTORS; v++) {
+                float *to = sums + (first + r) * sums_step + v * LANES;
+                store(to, ADD ? load(to) + sum[r][v] : sum[r][v]);
+            }
+    }
 }
 
-using Multiply = void (*)(const float *, int64_t, int64_t, const float *, int64_t, int64_t, float *, int64_t);
+using Multiply = void (*)(int64_t, const float *, int64_t, int64_t, const float *, int64_t, int64_t, float *,
+                          int64_t);
 
 inline Multiply choose_multiply(int64_t maps_left, bool add) {
     if (maps_left > LANES) return add ? multiply<2, true> : multiply<2, false>;
@@ -330,10 +341,11 @@ void convolve(const Convolution<TAPS> &own, const float *x, const float *w, cons
     const int64_t block = own.block_of_tiles(threads), blocks = (own.tiles + block - 1) / block;
     const int64_t in_apart = block * deep + GAP, out_apart = block * maps + GAP;
     const int64_t of_thread = POINTS * (in_apart + out_apart), apart = panels * channels * PANEL + GAP;
-    const Room room = make_room(POINTS * apart + threads * of_thread);
-    float *const weights = room.get(), *const work = weights + POINTS * apart;
+    const int busy = static_cast<int>(blocks < threads ? blocks : threads);
+    const Room room(POINTS * apart + busy * of_thread);
+    float *const weights = room.begin, *const work = weights + POINTS * apart;
     own.read_weights(w, steps, turned, weights, apart, threads);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(dynamic) num_threads(busy)
     for (int64_t number = 0; number < blocks; number++) {
         float *const inputs = work + omp_get_thread_num() * of_thread, *const outputs = inputs + POINTS * in_apart;
         const int64_t first = number * block, count = own.tiles - first < block ? own.tiles - first : block;
@@ -342,9 +354,8 @@ void convolve(const Convolution<TAPS> &own, const float *x, const float *w, cons
             for (int64_t panel = 0; panel < panels; panel++) {
                 const float *right = weights + p * apart + panel * channels * PANEL;
                 const Multiply product = choose_multiply(maps - panel * PANEL, false);
-                for (int64_t t = 0; t < count; t += ROWS)
-                    product(inputs + p * in_apart + t * deep, deep, 1, right, PANEL, channels,
-                            outputs + p * out_apart + t * maps + panel * PANEL, maps);
+                product(count, inputs + p * in_apart, deep, 1, right, PANEL, channels,
+                        outputs + p * out_apart + panel * PANEL, maps);
             }
         for (int64_t t = 0; t < count; t++) own.write_output(outputs + t * maps, out_apart, first + t, bias, y);
     }
@@ -355,11 +366,11 @@ template <int TAPS>
 void convolve_weights(const Convolution<TAPS> &own, const float *x, const float *g, float *gradient, const Steps &steps,
                       int threads) {
     const int64_t channels = own.channels, deep = in_vectors(channels), maps = in_vectors(own.maps);
-    const int64_t block = own.block_of_tiles(1);
+    const int64_t block = own.block_of_tiles(1);  // of all threads together: sums are cut the same with any number of them
     const int64_t x_apart = block * deep + GAP, g_apart = block * maps + GAP;
-    const int64_t apart = channels * maps + GAP;
-    const Room room = make_room(POINTS * (x_apart + g_apart + apart));
-    float *const inputs = room.get(), *const gradients = inputs + POINTS * x_apart;
+    const int64_t apart = deep * maps + GAP;
+    const Room room(POINTS * (x_apart + g_apart + apart));
+    float *const inputs = room.begin, *const gradients = inputs + POINTS * x_apart;
     float *const sums = gradients + POINTS * g_apart;
 #pragma omp parallel num_threads(threads)
     {
@@ -374,38 +385,61 @@ void convolve_weights(const Convolution<TAPS> &own, const float *x, const float 
             for (int p = 0; p < POINTS; p++)
                 for (int64_t k = 0; k < maps; k += PANEL) {
                     const Multiply product = choose_multiply(maps - k, first > 0);
-                    for (int64_t c = 0; c < channels; c += ROWS)
-                        product(inputs + p * x_apart + c, 1, deep, gradients + p * g_apart + k, maps, count,
-                                sums + p * apart + c * maps + k, maps);
+                    product(channels, inputs + p * x_apart, 1, deep, gradients + p * g_apart + k, maps, count,
+                            sums + p * apart + k, maps);
                 }
         }
         own.write_weights(sums, apart, steps, gradient);
     }
 }
 
-}  // namespace
-
-// The gradient of x is the convolution of y's gradient with the weights turned, channels and maps exchanged.
-extern "C" void convolve_float32(const float *x, const float *w, const float *bias, float *y, int64_t images,
-                                 int64_t height, int64_t width, int64_t channels, int64_t maps, int64_t padding,
-                                 int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
-                                 int taps, int turned, int threads) {
-    const Shape shape{images, height, width, channels, maps, padding};
-    const Steps steps{step_map, step_channel, step_row, step_column};
-    if (taps == 5)
-        convolve(Convolution<5>(shape), x, w, bias, y, steps, turned, threads);
-    else
-        convolve(Convolution<3>(shape), x, w, bias, y, steps, turned, threads);
+template <typename Run>
+int told_of_memory(Run run) {
+    try {
+        run();
+        return 0;
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
 }
 
-extern "C" void convolve_weights_float32(const float *x, const float *g, float *gradient, int64_t images,
-                                         int64_t height, int64_t width, int64_t channels, int64_t maps, int64_t padding,
-                                         int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
-                                         int taps, int threads) {
+}  // namespace
+
+// Whether the processor has the vectors that all this is written for: without them torch's convolutions are as fast.
+extern "C" int has_wide_vectors() {
+#if defined(__AVX512F__) || defined(__FMA__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+// These two return 1 where there is not memory enough, otherwise 0. The gradient of x is the convolution of y's gradient
+// with the weights turned, channels and maps exchanged.
+extern "C" int convolve_float32(const float *x, const float *w, const float *bias, float *y, int64_t images,
+                                int64_t height, int64_t width, int64_t channels, int64_t maps, int64_t padding,
+                                int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
+                                int taps, int turned, int threads) {
     const Shape shape{images, height, width, channels, maps, padding};
     const Steps steps{step_map, step_channel, step_row, step_column};
-    if (taps == 5)
-        convolve_weights(Convolution<5>(shape), x, g, gradient, steps, threads);
-    else
-        convolve_weights(Convolution<3>(shape), x, g, gradient, steps, threads);
+    return told_of_memory([&] {
+        if (taps == 5)
+            convolve(Convolution<5>(shape), x, w, bias, y, steps, turned, threads);
+        else
+            convolve(Convolution<3>(shape), x, w, bias, y, steps, turned, threads);
+    });
+}
+
+extern "C" int convolve_weights_float32(const float *x, const float *g, float *gradient, int64_t images, int64_t height,
+                                        int64_t width, int64_t channels, int64_t maps, int64_t padding,
+                                        int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
+                                        int taps, int threads) {
+    const Shape shape{images, height, width, channels, maps, padding};
+    const Steps steps{step_map, step_channel, step_row, step_column};
+    return told_of_memory([&] {
+        if (taps == 5)
+            convolve_weights(Convolution<5>(shape), x, g, gradient, steps, threads);
+        else
+            convolve_weights(Convolution<3>(shape), x, g, gradient, steps, threads);
+    });
 }

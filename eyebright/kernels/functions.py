@@ -20,7 +20,13 @@ def _call(name: str, x: Tensor, *given: Any) -> None:
     """Runs a kernel for the number format of `x`; tensors go as their addresses, None as no address."""
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in given]
     function = getattr(load_kernels(), f"{name}_{str(x.dtype).removeprefix('torch.')}")
-    function(*values, torch.get_num_threads())
+    if function(*values, torch.get_num_threads()):
+        raise MemoryError(f"{name}: there is not enough memory beside a map of {tuple(x.shape)}")
+
+
+def _saved_maps(saved: tuple[Tensor | None, ...]) -> list[Any]:
+    """Saved maps with the channels of a pixel side by side, as they were: hooks on saved tensors may change that."""
+    return [each if each is None else each.contiguous(memory_format=CHANNELS_LAST) for each in saved]
 
 
 class Normalise(torch.autograd.Function):
@@ -46,7 +52,7 @@ class Normalise(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, residual, weight, bias, mean, spread = ctx.saved_tensors
+        (x, residual), (weight, bias, mean, spread) = _saved_maps(ctx.saved_tensors[:2]), ctx.saved_tensors[2:]
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         of_x = torch.empty_like(x, memory_format=CHANNELS_LAST)
         of_residual = None if residual is None else torch.empty_like(residual, memory_format=CHANNELS_LAST)
@@ -67,7 +73,7 @@ class Pool(torch.autograd.Function):
         kernel, stride, padding = cast(int, module.kernel_size), cast(int, module.stride), cast(int, module.padding)
         images, channels, *sides = x.shape
         windows = [_count_windows(side, kernel, stride, padding, module.ceil_mode) for side in sides]
-        y = torch.empty((images, channels, *windows), dtype=x.dtype, memory_format=CHANNELS_LAST)
+        y = torch.empty((images, channels, *windows), dtype=x.dtype, device=x.device, memory_format=CHANNELS_LAST)
         place = torch.empty_like(y, dtype=torch.uint8, memory_format=CHANNELS_LAST)
         ctx.given = (images, *sides, channels, *windows, kernel, stride, padding)
         _call("pool", x, x, y, place, *ctx.given)
@@ -77,10 +83,12 @@ class Pool(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (place,) = ctx.saved_tensors
+        (place,) = _saved_maps(ctx.saved_tensors)
         images, height, width, channels = ctx.given[:4]
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
-        of_x = torch.empty((images, channels, height, width), dtype=gradient.dtype, memory_format=CHANNELS_LAST)
+        of_x = torch.empty(
+            (images, channels, height, width), dtype=gradient.dtype, device=gradient.device, memory_format=CHANNELS_LAST
+        )
         _call("unpool", gradient, gradient, place, of_x, *ctx.given)
         return of_x, None
 
@@ -127,7 +135,7 @@ class Convolve(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        (x,), weight = _saved_maps(ctx.saved_tensors[:1]), ctx.saved_tensors[1]
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         taps = weight.shape[-1]
         of_x = of_weight = of_bias = None
@@ -148,7 +156,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, *, t
     images, channels, height, width = x.shape
     maps, taps = len(weight), weight.shape[-1]
     sides = (side + 2 * padding - taps + 1 for side in (height, width))
-    y = torch.empty((images, maps, *sides), memory_format=CHANNELS_LAST)
+    y = torch.empty((images, maps, *sides), dtype=x.dtype, device=x.device, memory_format=CHANNELS_LAST)
     shape = (images, height, width, channels, maps, padding)
     _call("convolve", x, x, weight, bias, y, *shape, *weight.stride(), taps, turned)
     return y

@@ -6,17 +6,22 @@ Kernels have first derivatives only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from eyebright.kernels.build import in_use
+from eyebright.kernels.build import has_wide_vectors, in_use
 from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Normalise, Pool
 
-LEAST_TILES = 128
+# measured on two cores: with fewer, the transforms take longer than they save
+LEAST_CHANNELS, LEAST_TILES = 24, 128
 _KINDS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.GELU: 2}  # as sweeps.cpp counts them
+
+
+_TAPS: dict[tuple[int, ...], int] = {(3, 3): 3, (5, 5): 5}
 
 
 def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -131,37 +136,47 @@ def _is_plain(value: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 def _can_convolve(module: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a convolution is one that takes fewer multiplications by transforms, and so large that it pays."""
-    if not _is_usual(module, x) or x.dim() != 4 or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    """Whether a convolution is one that convolution.cpp knows, and so large that this is faster."""
+    padding, taps = _padding(module), _TAPS.get(module.kernel_size)
+    if taps is None or padding is None or not has_wide_vectors() or not _is_usual(module, x):
         return False
-    taps, padding = module.kernel_size[0], _padding(module)
-    rows, columns = (side + 2 * padding - taps + 1 for side in x.shape[2:])
-    if not (
-        module.kernel_size in ((3, 3), (5, 5))
+    known = (
+        x.dim() == 4
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
         and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
         and module.padding_mode == "zeros"
-        and 0 <= padding < taps
-        and min(rows, columns) > 0
         and x.shape[1] == module.in_channels
-        and min(module.in_channels, module.out_channels) >= 24
         and module.in_channels % 8 == module.out_channels % 8 == 0
         and _is_plain(module.weight, (module.out_channels, module.in_channels, taps, taps))
         and (module.bias is None or _is_line(module.bias, module.out_channels))
-    ):
+    )
+    least = min(module.in_channels, module.out_channels)
+    return known and 0 <= padding < taps and least >= LEAST_CHANNELS and _pays(x.shape, taps, padding)
+
+
+def _pays(shape: Sequence[int], taps: int, padding: int) -> bool:
+    """Whether at most half of the multiplications are left, forwards and for both gradients together, in many tiles."""
+    given, made = shape[2:], [side + 2 * padding - taps + 1 for side in shape[2:]]
+    if min(made) < 1:
         return False
-    tiles = -(-rows // (7 - taps)) * -(-columns // (7 - taps))
-    return rows * columns * taps**2 >= 2 * 36 * tiles and x.shape[0] * tiles >= LEAST_TILES
+    of_given, of_made = (math.prod(-(-side // (7 - taps)) for side in sides) for sides in (given, made))  # tiles
+    half = 2 * 36 * (2 * of_made + of_given) <= 3 * taps**2 * math.prod(made)
+    return half and shape[0] * of_made >= LEAST_TILES
 
 
-def _padding(module: nn.Conv2d) -> int:
-    """Zeros that a convolution adds on every side; -1 where sides differ."""
-    if module.padding == "same":
-        height, width = (side // 2 if side % 2 else -1 for side in module.kernel_size)
-    elif module.padding == "valid":
-        height = width = 0
-    else:
-        height, width = cast(tuple[int, int], module.padding)
-    return height if height == width else -1
+def _padding(module: nn.Conv2d) -> int | None:
+    """Zeros that a convolution adds on every side; None where sides differ."""
+    match module.padding, module.kernel_size:
+        case "same", (height, width):
+            sides = (height // 2, width // 2) if height % 2 and width % 2 else (0, 1)
+        case "valid", _:
+            sides = (0, 0)
+        case (int(), int()) as sides, _:
+            pass
+        case _:
+            return None
+    return sides[0] if sides[0] == sides[1] else None
 
 
 def _can_pool(module: nn.MaxPool2d, x: Tensor) -> bool:

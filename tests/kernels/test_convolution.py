@@ -1,12 +1,14 @@
 """Convolutions by transforms beside torch's."""
 
 import copy
+import platform
 
 import pytest
 import torch
 from torch import nn
 
 from eyebright.device import choose_plan
+from eyebright.kernels import build, functions
 from eyebright.kernels.build import in_use
 from eyebright.layers import fused
 from eyebright.layers.fused import in_turn
@@ -18,11 +20,11 @@ SHAPES = [  # pictures, channels, maps, height, width, taps, padding
     (9, 24, 40, 16, 16, 3, 1),  # half a vector
     (9, 56, 24, 12, 11, 5, 2),
     (9, 48, 80, 15, 13, 3, 1),  # half a panel, tiles cut off on both sides
-    (130, 64, 32, 5, 5, 3, 0),
+    (40, 64, 32, 10, 10, 3, 0),
     (40, 32, 64, 6, 7, 3, 2),
     (150, 32, 32, 3, 3, 3, 1),
     (9, 32, 48, 14, 11, 5, 2),
-    (9, 48, 32, 13, 12, 5, 0),
+    (9, 48, 32, 16, 16, 5, 0),
     (9, 32, 32, 9, 9, 5, 4),
     (3, 256, 112, 28, 28, 3, 1),  # several blocks of tiles
 ]
@@ -68,8 +70,44 @@ def test_they_are_float64_rounded(shape, layout, calls):
         assert error(one, other) < 1e-5  # torch's own: 1e-6
 
 
+PROCESSORS = {"AVX2": "x86-64-v3", "without FMA": "x86-64"}
+
+
+@pytest.fixture(scope="module", params=PROCESSORS)
+def other_processor(request, tmp_path_factory):
+    """The kernels as they are compiled for another processor than this one: (its name, library)."""
+    if platform.machine() != "x86_64":
+        pytest.skip("for other processors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EYEBRIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        flags = [f"-march={PROCESSORS[request.param]}" if flag == "-march=native" else flag for flag in build.FLAGS]
+        patch.setattr(build, "FLAGS", flags)
+        return request.param, build.load_kernels.__wrapped__()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_processors_compute_the_same(shape, other_processor, monkeypatch):
+    pictures, channels, count, height, width, taps, padding = shape
+    module, x = make(channels, count, taps, padding), maps(pictures, channels, height, width)
+    found, (name, library) = run(module, x), other_processor
+    monkeypatch.setattr(functions, "load_kernels", lambda: library)
+    others = run(module, x)
+    assert library.has_wide_vectors() == (name == "AVX2")
+    if name == "AVX2" and build.has_wide_vectors():
+        assert all(torch.equal(one, other) for one, other in zip(found, others, strict=True))
+    for one, other in zip(others, run_exactly(module, x), strict=True):
+        assert error(one, other) < 1e-5
+
+
+def test_processors_without_wide_vectors_have_torchs(calls, monkeypatch):
+    monkeypatch.setattr(fused, "has_wide_vectors", lambda: False)
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
+    assert torch.equal(in_turn([module], x), module(x))
+    assert not calls
+
+
 @pytest.mark.parametrize("tap", range(9))
-def test_each_weight_moves_the_map_to_its_own_place(tap):
+def test_each_weight_moves_the_map_to_its_own_place(tap, calls):
     module = make(32, 32, 3, 1, bias=False)
     with torch.no_grad():
         module.weight.zero_()
@@ -80,20 +118,26 @@ def test_each_weight_moves_the_map_to_its_own_place(tap):
         ..., 1:-1, 1:-1
     ]
     assert torch.allclose(in_turn([module], x).detach(), moved.roll(5, 1), atol=1e-4)
+    assert calls == ["convolve"]
 
 
-def test_one_thread_and_several_give_the_same_bits(monkeypatch):
-    module, x = make(64, 96, 3, 1), maps(9, 64, 23, 21)
+def test_one_thread_and_several_give_the_same_bits(calls):
+    module, x, before = make(64, 96, 3, 1), maps(9, 64, 23, 21), torch.get_num_threads()
     found = []
-    for threads in (1, 2, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found.append(run(module, x))
+    try:
+        for threads in (1, 2, 3, 40):
+            torch.set_num_threads(threads)
+            found.append(run(module, x))
+    finally:
+        torch.set_num_threads(before)
     assert all(torch.equal(one, other) for few in found[1:] for one, other in zip(found[0], few, strict=True))
+    assert calls == 4 * ["convolve", "convolve", "convolve_weights"]
 
 
-def test_a_picture_does_not_depend_on_its_neighbours():
+def test_a_picture_does_not_depend_on_its_neighbours(calls):
     module, x = make(32, 32, 3, 1), maps(30, 32, 12, 12).detach()
     assert torch.equal(in_turn([module], x)[7:27], in_turn([module], x[7:27].clone(memory_format=torch.channels_last)))
+    assert calls == ["convolve"] * 2
 
 
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
@@ -107,22 +151,78 @@ def test_what_is_frozen_gets_no_gradient(frozen, calls):
     assert calls.count("convolve") == 1 + (frozen != "x")
 
 
-def test_gradients_of_any_layout_are_taken(calls):
+@pytest.mark.parametrize("layout", ["channels last", "contiguous", "spread out", "every other"])
+def test_gradients_of_any_layout_are_taken(layout, calls):
+    module, x = make(32, 32, 3, 1, bias=False), maps(9, 32, 16, 16)
+    y, exact = in_turn([module], x), copy.deepcopy(module).double()
+    gradient = {
+        "channels last": torch.randn_like(y), "contiguous": torch.randn(y.shape),
+        "spread out": torch.tensor(1.0).expand_as(y), "every other": torch.randn(9, 32, 16, 32)[..., ::2],
+    }[layout]  # fmt: skip
+    given = x.detach().double().requires_grad_()
+    found = torch.autograd.grad(y, [x, module.weight], gradient)
+    wanted = torch.autograd.grad(exact(given), [given, exact.weight], gradient.double())
+    assert all(error(one, other) < 1e-5 for one, other in zip(found, wanted, strict=True))
+    assert calls == ["convolve", "convolve", "convolve_weights"]
+
+
+def test_saved_maps_may_come_back_in_another_layout(calls):
     module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
-    in_turn([module], x).sum().backward()  # one value, spread out
+    layers = [module, nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)]
+    found = torch.autograd.grad(in_turn(layers, x).square().sum(), [x, module.weight])
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept.contiguous()):
+        others = torch.autograd.grad(in_turn(layers, x).square().sum(), [x, module.weight])
+    assert all(torch.equal(one, other) for one, other in zip(found, others, strict=True))
+    assert calls.count("convolve_weights") == 2
+
+
+def test_the_usual_number_format_and_device_do_not_matter(calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    layers = [module, nn.MaxPool2d(2)]
+    y = in_turn(layers, x)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            other = in_turn(layers, x)
+            (gradient,) = torch.autograd.grad(other, [x], torch.ones_like(y, device="cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert other.dtype == gradient.dtype == torch.float32
+    assert torch.equal(y, other)
+    assert calls[:2] == calls[2:4] == ["convolve", "pool"]
+
+
+def test_one_layer_may_be_used_twice():
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    found = torch.autograd.grad(in_turn([module, module], x).sum(), [x, *module.parameters()])
     exact = copy.deepcopy(module).double()
-    exact.zero_grad()
-    exact(x.detach().double()).sum().backward()
-    assert error(module.weight.grad, exact.weight.grad) < 1e-5
+    given = x.detach().double().requires_grad_()
+    wanted = torch.autograd.grad(exact(exact(given)).sum(), [given, *exact.parameters()])
+    assert all(error(one, other) < 1e-5 for one, other in zip(found, wanted, strict=True))
 
 
-def test_what_is_not_a_number_stays_so():
+def test_second_derivatives_are_refused():
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    (gradient,) = torch.autograd.grad(in_turn([module], x).square().sum(), [x], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_what_is_not_a_number_stays_so(calls):
     module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
     x[3, 5, 6, 7] = float("nan")
     y = in_turn([module], x)
     assert y[3, :, 5:8, 6:9].isnan().all()
     assert not y[:3].isnan().any()
     assert not y[4:].isnan().any()
+    assert calls == ["convolve"]
+
+
+def set_padding(value):
+    """Torch takes other things, set later, than its layers are made with."""
+    module = make(32, 32, 3, 1)
+    module.padding = value
+    return module
 
 
 UNKNOWN = {
@@ -136,8 +236,13 @@ UNKNOWN = {
     "more padding than taps": lambda: make(32, 32, 3, 3),
     "7×7": lambda: make(32, 32, 7, 3),
     "1×1": lambda: make(32, 32, 1, 0),
+    "padding set to a number": lambda: set_padding(1),
+    "padding set to one number": lambda: set_padding((1,)),
+    "an even side": lambda: make(32, 32, 4, "same"),
     "few maps": lambda: make(32, 16, 3, 1),
-    "an odd number of maps": lambda: make(32, 36, 3, 1),
+    "few channels": lambda: make(16, 32, 3, 1),
+    "maps not in eights": lambda: make(32, 36, 3, 1),
+    "channels not in eights": lambda: make(36, 32, 3, 1),
     "float64": lambda: make(32, 32, 3, 1).double(),
 }
 
@@ -145,7 +250,13 @@ UNKNOWN = {
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_they_do_not_know_torch_does(kind, calls):
     module = UNKNOWN[kind]()
-    x = maps(9, 32, 16, 16).detach().to(module.weight.dtype)
+    x = maps(9, module.in_channels, 16, 16).detach().to(module.weight.dtype)
+    assert torch.equal(in_turn([module], x), module(x))
+    assert not calls
+
+
+def test_contiguous_maps_are_torchs(calls):
+    module, x = make(32, 32, 3, 1), torch.randn(9, 32, 16, 16)
     assert torch.equal(in_turn([module], x), module(x))
     assert not calls
 
@@ -158,7 +269,7 @@ def test_hooks_see_the_convolution(calls):
     assert not calls
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 16, 16), (200, 32, 2, 2), (9, 32, 1, 16)])
+@pytest.mark.parametrize("shape", [(1, 32, 16, 16), (200, 32, 2, 2), (200, 32, 1, 16)])
 def test_small_maps_are_torchs(shape, calls):
     module, x = make(32, 32, 3, 1), maps(*shape).detach()
     assert torch.equal(in_turn([module], x), module(x))
