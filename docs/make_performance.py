@@ -130,7 +130,8 @@ def render() -> str:
         "# Performance",
         "<!-- made by docs/make_performance.py from records/: measure anew, `make record NAME=…`; then `make docs` -->",
         "Every figure is measured beside the script that any PyTorch user writes, in one run, way after way and round "
-        "after round; the median counts. The peak is what one large matrix product reaches on the same machine.",
+        "after round; the median counts. The peak is what one large matrix product reaches on the same machine; "
+        "convolutions that take fewer multiplications count as if they took all, so a share may pass 100 %.",
         "## Training",
         "`bench/training.py`: the data pipeline is included. Stock is Pillow in a `DataLoader` with two workers, NCHW, "
         "eager.",

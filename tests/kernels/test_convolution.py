@@ -247,6 +247,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding=.same.")
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_they_do_not_know_torch_does(kind, calls):
     module = UNKNOWN[kind]()
