@@ -35,6 +35,8 @@ from eyebright.tensors import read_safetensors, write_safetensors
 KIND = "eyebright.quantised"
 FORMAT_VERSION = 1
 KEPT_GRAPHS = 4  # compiled for different sizes of pictures, at a time
+# biases corrected one after the other: a ResNet-20 then agrees with float32 in 99 % of the answers, not in 96 %
+QUANTISING = {"preset": "mixed", "fast_bias_correction": False}
 AGREEMENT = 0.99  # share of answers as in float32 below which a quantised network is warned of
 
 Shape = tuple[int, ...]
@@ -153,7 +155,7 @@ def _quantise_anew(classifier: Classifier, inputs: Tensor) -> tuple[dict[str, Te
     pixels = inputs.permute(0, 2, 3, 1).contiguous().numpy()
     batches = [pixels[start : start + ROWS] for start in range(0, len(pixels), ROWS)]
     graph = convert(classifier.model, (ROWS, *inputs.shape[1:]))
-    settings = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(batches)}
+    settings = {**QUANTISING, "preset": nncf.QuantizationPreset(QUANTISING["preset"]), "subset_size": len(batches)}
     with redirect_stdout(io.StringIO()):  # its bars
         quantised = _apart(lambda: nncf.quantize(graph, nncf.Dataset(batches), **settings))
     answers = Graphs(lambda _: quantised, classifier.plan)(inputs)
@@ -171,7 +173,8 @@ def _quantise_anew(classifier: Classifier, inputs: Tensor) -> tuple[dict[str, Te
 def _digest(classifier: Classifier, inputs: Tensor) -> str:
     """Of all that a quantised network is made from: weights, network, prepared pictures, versions."""
     model = classifier.model
-    said = (model.model_name, model.model_options, list(inputs.shape), version("openvino"), version("nncf"))
+    made_by = (version("openvino"), version("nncf"), QUANTISING)
+    said = (model.model_name, model.model_options, list(inputs.shape), made_by)
     whole = hashlib.sha256(repr(said).encode())
     for tensor in (inputs.permute(0, 2, 3, 1), *model.state_dict().values()):
         whole.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
