@@ -171,7 +171,7 @@ def _quantise_anew(classifier: Classifier, inputs: Tensor) -> tuple[dict[str, Te
 
 
 def _digest(classifier: Classifier, inputs: Tensor) -> str:
-    """Of all that a quantised network is made from: weights, network, prepared pictures, versions."""
+    """Of all that a quantised network is made from: weights, network, prepared pictures, versions, settings."""
     model = classifier.model
     made_by = (version("openvino"), version("nncf"), QUANTISING)
     said = (model.model_name, model.model_options, list(inputs.shape), made_by)

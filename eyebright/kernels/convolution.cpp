@@ -405,7 +405,7 @@ int told_of_memory(Run run) {
 
 }  // namespace
 
-// Whether the processor has the vectors that all this is written for: without them torch's convolutions are as fast.
+// Whether the processor has the vectors that all this is written for; how fast it is without them was not measured.
 extern "C" int has_wide_vectors() {
 #if defined(__AVX512F__) || defined(__FMA__)
     return 1;

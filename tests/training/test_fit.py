@@ -14,7 +14,6 @@ from eyebright.device import choose_plan
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.evaluate import evaluate
 from eyebright.evaluation.multi_label import evaluate_any
-from eyebright.kernels import functions
 from eyebright.training.fit import Fit, Report, StepReport
 from eyebright.training.recipe import make_recipe
 
@@ -191,23 +190,19 @@ def test_what_is_easy_is_told_by_the_cross_entropy_of_each_picture(loss):
         torch.testing.assert_close(fit.selection.losses[index], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_training_takes_the_kernels_of_its_plan(monkeypatch):
-    names = []
-    monkeypatch.setattr(
-        functions, "_call", lambda name, *given, call=functions._call: (names.append(name), call(name, *given))
-    )
+def test_training_takes_the_kernels_of_its_plan(calls, monkeypatch):
     own = choose_plan("cpu")
     settings = recipe(model={"name": "cnn_mnist", "dropout": 0.2}, epochs=1)
     torchs = Fit(settings, splits(), plan=replace(own, kernels="torch"))
     list(torchs)
-    assert not names
+    assert not calls
     if own.kernels == "torch":
         pytest.skip("no C++ compiler here")
     ours = Fit(settings, splits(), plan=own)
     (report,) = ours
-    assert set(names) == {"forward", "backward", "pool", "unpool", "drop"}
-    assert names.count("forward") == names.count("backward")
-    assert names.count("pool") == names.count("unpool")
+    assert set(calls) == {"forward", "backward", "pool", "unpool", "drop"}
+    assert calls.count("forward") == calls.count("backward")
+    assert calls.count("pool") == calls.count("unpool")
     assert report.train_loss == next(iter(Fit(settings, splits(), plan=own))).train_loss
     monkeypatch.setattr("eyebright.device.load_kernels", lambda: None)
     assert (
