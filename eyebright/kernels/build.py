@@ -43,11 +43,16 @@ _ARGUMENTS = {
     **{f"{name}_float32": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
     **{f"{name}_bfloat16": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
 }
-_TELLING = {  # those that return a number
-    "convolve_float32": [*[_pointer] * 4, *[_long] * 10, _int, _int, _int],
-    "convolve_weights_float32": [*[_pointer] * 3, *[_long] * 10, _int, _int],
-    "has_wide_vectors": [],
+_CONVOLUTIONS = {  # these and the next return a number
+    "convolve": [*[_pointer] * 4, *[_long] * 10, _int, _int, _int],
+    "convolve_weights": [*[_pointer] * 3, *[_long] * 10, _int, _int],
 }
+_TELLING = {
+    **{f"{name}_float32": arguments for name, arguments in _CONVOLUTIONS.items()},
+    "has_wide_vectors": [],
+    "has_bfloat16_products": [],
+}
+_TELLING_OF_BFLOAT16 = {f"{name}_bfloat16": arguments for name, arguments in _CONVOLUTIONS.items()}
 
 
 def kernels_version() -> str:
@@ -81,13 +86,21 @@ def has_wide_vectors() -> bool:
     return kernels is not None and bool(kernels.has_wide_vectors())
 
 
+@functools.cache
+def has_bfloat16_products() -> bool:
+    """Whether the same is worth it for bfloat16 maps: with AVX-512-BF16, but not with AMX, of which torch makes use."""
+    kernels = load_kernels()
+    return kernels is not None and bool(kernels.has_bfloat16_products()) and not torch.cpu._is_amx_tile_supported()
+
+
 def _load(path: Path) -> ctypes.CDLL:
     """A library that this user has made."""
     for place in (path.parent, path):
         if place.stat().st_uid != os.getuid():
             raise PermissionError(f"{place} belongs to somebody else")
     library = ctypes.CDLL(str(path))
-    for names, kind in ((_ARGUMENTS, None), (_TELLING, _int)):
+    of_bfloat16 = _TELLING_OF_BFLOAT16 if library.has_bfloat16_products() else {}
+    for names, kind in ((_ARGUMENTS, None), (_TELLING, _int), (of_bfloat16, _int)):
         for name, arguments in names.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, kind

@@ -3,9 +3,10 @@
 // for 100. A tile of 4×4 or 2×2 outputs is made from 6×6 inputs: inputs and weights are both transformed to 36 points,
 // and at each point the convolution is one matrix product over channels.
 //
-// Maps are [images, rows, columns, channels], float, channels in eights. How sums are cut into pieces depends on the
-// shape alone, so results do not depend on the threads; with AVX-512 and with AVX2 they are the same. What is infinite
-// or not a number makes its whole tile so.
+// Maps are [images, rows, columns, channels], float or bfloat16, channels in eights; weights and their gradients are
+// float. With bfloat16 maps the points that are multiplied are bfloat16, too, where the processor has such products; all
+// sums and the transforms are float. How sums are cut into pieces depends on the shape alone, so results do not depend
+// on the threads; with AVX-512 and with AVX2 they are the same. What is infinite or not a number makes its whole tile so.
 
 #include <cstdint>
 #include <cstring>
@@ -24,13 +25,15 @@ constexpr int LANES = 16, ROWS = 8;
 #else
 constexpr int LANES = 8, ROWS = 4;
 #endif
+#define UNROLL _Pragma("GCC unroll 8")
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 constexpr int REACH = 6, POINTS = REACH * REACH, PANEL = 2 * LANES;
-constexpr int64_t EIGHT = 8 * sizeof(float);
 constexpr int64_t GROUP = 16;  // tiles are worked on in groups, everywhere the same
 constexpr int64_t GAP = 16;  // values between points, which would fall on the same lines of the cache otherwise
 constexpr int64_t CACHE = 393216;  // values: most of a core's own cache
 constexpr int64_t LEAST = 96, MOST = 256;  // tiles at once
+constexpr int64_t FEW = 262144;  // values: half of a core's own cache
+constexpr int64_t LEAST_OF_PIECE = 64, MOST_PIECES = 16;
 
 // Memory that begins on a line of the cache, as every multiple of 16 values after it does.
 class Room {
@@ -48,17 +51,15 @@ inline void store(float *to, Vector value) { *reinterpret_cast<Vector *>(to) = v
 inline Vector load(const float *from, int64_t count) {  // the last ones may be eight of sixteen
     if (count >= LANES) return load(from);
     Vector value{};
-    std::memcpy(&value, from, EIGHT);
+    std::memcpy(&value, from, 8 * sizeof(float));
     return value;
 }
 inline void store(float *to, Vector value, int64_t count) {
     if (count >= LANES)
         store(to, value);
     else
-        std::memcpy(to, &value, EIGHT);
+        std::memcpy(to, &value, 8 * sizeof(float));
 }
-
-constexpr int64_t in_vectors(int64_t values) { return (values + LANES - 1) / LANES * LANES; }
 
 inline Vector multiply_add(float a, Vector b, Vector c) {
 #if defined(__AVX512F__)
@@ -70,42 +71,113 @@ inline Vector multiply_add(float a, Vector b, Vector c) {
 #endif
 }
 
-// Transforms along one side. The points are 0, 1, -1, 2, -2 and infinity.
+// What is multiplied at a point: one value of four bytes, or two of two bytes each that are multiplied together.
+template <typename T>
+struct Factors;
+
+template <>
+struct Factors<float> {
+    using Type = float;
+    static constexpr int EACH = 1;
+};
+
+#if defined(__AVX512BF16__)
+
+struct bfloat16 {
+    uint16_t bits;
+};
+
+struct Pair {
+    bfloat16 values[2];
+};
+
+template <>
+struct Factors<bfloat16> {
+    using Type = Pair;
+    static constexpr int EACH = 2;
+};
+
+inline Vector widen(__m256i values) { return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16); }
+inline __m256i narrow(Vector values) { return (__m256i)_mm512_cvtneps_pbh((__m512)values); }
+
+inline Vector load(const bfloat16 *from, int64_t count) {
+    if (count >= LANES) return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+    return widen(_mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from))));
+}
+inline void store(bfloat16 *to, Vector value, int64_t count) {
+    if (count >= LANES)
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(to), narrow(value));
+    else
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm256_castsi256_si128(narrow(value)));
+}
+inline void store(Pair *to, Vector value) { store(to->values, value, LANES); }
+inline void store(Pair *to, Vector first, Vector second) {
+    const __m512i low = _mm512_cvtepu16_epi32(narrow(first)), high = _mm512_cvtepu16_epi32(narrow(second));
+    _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+inline Vector load(const Pair *from) { return (Vector)_mm512_loadu_si512(from); }
+inline Vector multiply_add(const Pair &a, Vector b, Vector c) {
+    int32_t both;
+    std::memcpy(&both, &a, sizeof both);
+    return (Vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)_mm512_set1_epi32(both), (__m512bh)b);
+}
+
+#endif
+
+
+// Values that stand for themselves, or of which two each are multiplied together.
+template <int COUNT, typename Point>
+inline void put(Point *to, Vector first, Vector second) {
+    if constexpr (COUNT == 2)
+        store(to, first, second);
+    else
+        store(to, first);
+}
+
+constexpr int64_t in_vectors(int64_t values) { return (values + LANES - 1) / LANES * LANES; }
+
+// Transforms along one side. The points are 0, A, -A, B, -B and infinity: with these, errors are about half of what they
+// are with 1 and 2 (the search for good ones: Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd
+// Convolution for Deep Neural Networks", 2020).
+constexpr float A = 0.625f, B = 1.5f, AA = A * A, BB = B * B, ALL = AA * BB;
+constexpr float ZERO_WEIGHT = 1 / ALL, A_WEIGHT = 1 / (2 * AA * (AA - BB)), B_WEIGHT = 1 / (2 * BB * (BB - AA));
 
 inline void transform_inputs(const Vector *d, Vector *points) {
-    const Vector a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], e = d[4] - d[2], f = 2 * (d[3] - d[1]);
-    points[0] = 4 * (d[0] - d[2]) + e;
-    points[1] = a + b;
-    points[2] = a - b;
-    points[3] = e + f;
-    points[4] = e - f;
-    points[5] = 4 * (d[1] - d[3]) + (d[5] - d[3]);
+    const Vector even_a = multiply_add(-BB, d[2], d[4]), odd_a = multiply_add(-BB, d[1], d[3]);
+    const Vector even_b = multiply_add(-AA, d[2], d[4]), odd_b = multiply_add(-AA, d[1], d[3]);
+    points[0] = multiply_add(ALL, d[0], multiply_add(-(AA + BB), d[2], d[4]));
+    points[1] = multiply_add(A, odd_a, even_a);
+    points[2] = multiply_add(-A, odd_a, even_a);
+    points[3] = multiply_add(B, odd_b, even_b);
+    points[4] = multiply_add(-B, odd_b, even_b);
+    points[5] = multiply_add(ALL, d[1], multiply_add(-(AA + BB), d[3], d[5]));
 }
 
 template <int TAPS>
-inline void transform_weights(const float *w, float *points) {
-    constexpr bool FIVE = TAPS == 5;
-    const float even = w[0] + w[2] + (FIVE ? w[4] : 0.0f), odd = w[1] + (FIVE ? w[3] : 0.0f);
-    const float far_even = w[0] + 4 * w[2] + (FIVE ? 16 * w[4] : 0.0f), far_odd = 2 * w[1] + (FIVE ? 8 * w[3] : 0.0f);
-    points[0] = w[0] * 0.25f;
-    points[1] = (even + odd) * (-1.0f / 6);
-    points[2] = (even - odd) * (-1.0f / 6);
-    points[3] = (far_even + far_odd) * (1.0f / 24);
-    points[4] = (far_even - far_odd) * (1.0f / 24);
+inline void transform_weights(const Vector *w, Vector *points) {
+    const Vector middle_a = TAPS == 5 ? multiply_add(AA, w[4], w[2]) : w[2], even_a = multiply_add(AA, middle_a, w[0]);
+    const Vector middle_b = TAPS == 5 ? multiply_add(BB, w[4], w[2]) : w[2], even_b = multiply_add(BB, middle_b, w[0]);
+    const Vector odd_a = A * (TAPS == 5 ? multiply_add(AA, w[3], w[1]) : w[1]);
+    const Vector odd_b = B * (TAPS == 5 ? multiply_add(BB, w[3], w[1]) : w[1]);
+    points[0] = ZERO_WEIGHT * w[0];
+    points[1] = A_WEIGHT * (even_a + odd_a);
+    points[2] = A_WEIGHT * (even_a - odd_a);
+    points[3] = B_WEIGHT * (even_b + odd_b);
+    points[4] = B_WEIGHT * (even_b - odd_b);
     points[5] = w[TAPS - 1];
 }
 
 template <int TAPS>
 inline void gather_outputs(const Vector *points, Vector *y) {
-    const Vector a = points[1] + points[2], b = points[1] - points[2];
-    const Vector e = points[3] + points[4], f = points[3] - points[4];
-    y[0] = points[0] + a + e;
+    const Vector even_a = points[1] + points[2], odd_a = points[1] - points[2];
+    const Vector even_b = points[3] + points[4], odd_b = points[3] - points[4];
+    y[0] = points[0] + even_a + even_b;
     if (TAPS == 5) {
-        y[1] = b + 2 * f + points[5];
+        y[1] = multiply_add(A, odd_a, multiply_add(B, odd_b, points[5]));
     } else {
-        y[1] = b + 2 * f;
-        y[2] = a + 4 * e;
-        y[3] = b + 8 * f + points[5];
+        y[1] = multiply_add(A, odd_a, B * odd_b);
+        y[2] = multiply_add(AA, even_a, BB * even_b);
+        y[3] = multiply_add(A * AA, odd_a, multiply_add(B * BB, odd_b, points[5]));
     }
 }
 
@@ -113,29 +185,29 @@ inline void gather_outputs(const Vector *points, Vector *y) {
 template <int TAPS>
 inline void scatter_gradients(const Vector *g, Vector *points) {
     constexpr bool FIVE = TAPS == 5;
-    const Vector a = FIVE ? g[0] : g[0] + g[2], b = FIVE ? g[1] : g[1] + g[3];
-    const Vector e = FIVE ? g[0] : g[0] + 4 * g[2], f = FIVE ? 2 * g[1] : 2 * g[1] + 8 * g[3];
+    const Vector even_a = FIVE ? g[0] : multiply_add(AA, g[2], g[0]), even_b = FIVE ? g[0] : multiply_add(BB, g[2], g[0]);
+    const Vector odd_a = FIVE ? g[1] : multiply_add(AA, g[3], g[1]), odd_b = FIVE ? g[1] : multiply_add(BB, g[3], g[1]);
     points[0] = g[0];
-    points[1] = a + b;
-    points[2] = a - b;
-    points[3] = e + f;
-    points[4] = e - f;
+    points[1] = multiply_add(A, odd_a, even_a);
+    points[2] = multiply_add(-A, odd_a, even_a);
+    points[3] = multiply_add(B, odd_b, even_b);
+    points[4] = multiply_add(-B, odd_b, even_b);
     points[5] = g[6 - TAPS];
 }
 
 // and those of transformed weights to the weights.
 template <int TAPS>
 inline void gather_weights(const Vector *points, Vector *w) {
-    const Vector a = (points[1] + points[2]) * (-1.0f / 6), b = (points[2] - points[1]) * (1.0f / 6);
-    const Vector e = (points[3] + points[4]) * (1.0f / 24), f = (points[3] - points[4]) * (1.0f / 12);
-    w[0] = points[0] * 0.25f + a + e;
-    w[1] = b + f;
+    const Vector even_a = A_WEIGHT * (points[1] + points[2]), odd_a = (A * A_WEIGHT) * (points[1] - points[2]);
+    const Vector even_b = B_WEIGHT * (points[3] + points[4]), odd_b = (B * B_WEIGHT) * (points[3] - points[4]);
+    w[0] = multiply_add(ZERO_WEIGHT, points[0], even_a + even_b);
+    w[1] = odd_a + odd_b;
     if (TAPS == 5) {
-        w[2] = a + 4 * e;
-        w[3] = b + 4 * f;
-        w[4] = a + 16 * e + points[5];
+        w[2] = multiply_add(AA, even_a, BB * even_b);
+        w[3] = multiply_add(AA, odd_a, BB * odd_b);
+        w[4] = multiply_add(AA * AA, even_a, multiply_add(BB * BB, even_b, points[5]));
     } else {
-        w[2] = a + 4 * e + points[5];
+        w[2] = multiply_add(AA, even_a, multiply_add(BB, even_b, points[5]));
     }
 }
 
@@ -147,9 +219,10 @@ struct Steps {  // between weights [maps, channels, rows, columns]
     int64_t map, channel, row, column;
 };
 
-template <int TAPS>
+template <typename T, int TAPS>
 struct Convolution : Shape {
-    static constexpr int SIDE = REACH + 1 - TAPS;
+    using Point = typename Factors<T>::Type;
+    static constexpr int SIDE = REACH + 1 - TAPS, EACH = Factors<T>::EACH;
     int64_t rows, columns, across, of_image, tiles;
 
     explicit Convolution(const Shape &shape) : Shape(shape) {
@@ -160,58 +233,79 @@ struct Convolution : Shape {
         tiles = images * of_image;
     }
 
-    // 6×6 inputs under a tile to its points, `apart`.
-    void read_input(const float *x, int64_t tile, float *points, int64_t apart) const {
+    // 6×6 inputs under a tile, transformed along columns, for the channels from c; nothing of a tile that is not there.
+    void read_columns(const T *x, int64_t tile, int64_t c, Vector (&half)[REACH][REACH]) const {
         const int64_t top = tile % of_image / across * SIDE - padding, left = tile % across * SIDE - padding;
-        const float *image = x + tile / of_image * height * width * channels;
-        for (int64_t c = 0; c < channels; c += LANES) {
-            Vector half[REACH][REACH];
+        const T *image = x + (tile / of_image * height * width + top * width + left) * channels + c;
+        const auto columns_of = [&](auto inside) {
+            UNROLL
             for (int j = 0; j < REACH; j++) {
                 Vector d[REACH], v[REACH];
-                const int64_t w = left + j;
-                for (int i = 0; i < REACH; i++) {
-                    const int64_t h = top + i;
-                    const bool inside = h >= 0 && h < height && w >= 0 && w < width;
-                    d[i] = inside ? load(image + (h * width + w) * channels + c, channels - c) : Vector{};
-                }
+                UNROLL
+                for (int i = 0; i < REACH; i++)
+                    d[i] = inside(i, j) ? load(image + (i * width + j) * channels, channels - c) : Vector{};
                 transform_inputs(d, v);
+                UNROLL
                 for (int i = 0; i < REACH; i++) half[i][j] = v[i];
             }
-            for (int i = 0; i < REACH; i++) {
-                Vector v[REACH];
-                transform_inputs(half[i], v);
-                for (int j = 0; j < REACH; j++) store(points + (i * REACH + j) * apart + c, v[j]);
-            }
-        }
+        };
+        if (top >= 0 && left >= 0 && top + REACH <= height && left + REACH <= width && tile < tiles)
+            columns_of([](int, int) { return true; });
+        else
+            columns_of([&](int i, int j) {
+                return top + i >= 0 && top + i < height && left + j >= 0 && left + j < width && tile < tiles;
+            });
     }
 
-    // The gradients of a tile's outputs to its points.
-    void read_gradient(const float *g, int64_t tile, float *points, int64_t apart) const {
+    // The same of the gradients of a tile's outputs, for the maps from k.
+    void read_columns(const T *g, int64_t tile, int64_t k, Vector (&half)[REACH][SIDE]) const {
         const int64_t top = tile % of_image / across * SIDE, left = tile % across * SIDE;
-        const float *image = g + tile / of_image * rows * columns * maps;
-        for (int64_t k = 0; k < maps; k += LANES) {
-            Vector half[REACH][SIDE];
+        const T *image = g + (tile / of_image * rows * columns + top * columns + left) * maps + k;
+        const auto columns_of = [&](auto inside) {
+            UNROLL
             for (int j = 0; j < SIDE; j++) {
                 Vector d[SIDE], v[REACH];
-                for (int i = 0; i < SIDE; i++) {
-                    const bool inside = top + i < rows && left + j < columns;
-                    d[i] = inside ? load(image + ((top + i) * columns + left + j) * maps + k, maps - k) : Vector{};
-                }
+                UNROLL
+                for (int i = 0; i < SIDE; i++)
+                    d[i] = inside(i, j) ? load(image + (i * columns + j) * maps, maps - k) : Vector{};
                 scatter_gradients<TAPS>(d, v);
+                UNROLL
                 for (int i = 0; i < REACH; i++) half[i][j] = v[i];
             }
+        };
+        if (top + SIDE <= rows && left + SIDE <= columns && tile < tiles)
+            columns_of([](int, int) { return true; });
+        else
+            columns_of([&](int i, int j) { return top + i < rows && left + j < columns && tile < tiles; });
+    }
+
+    static void transform_row(const Vector (&half)[REACH], Vector (&v)[REACH]) { transform_inputs(half, v); }
+    static void transform_row(const Vector (&half)[SIDE], Vector (&v)[REACH]) { scatter_gradients<TAPS>(half, v); }
+
+    // `TILES` tiles of inputs (WIDTH = REACH) or gradients (WIDTH = SIDE), to points that are `apart`: factors from one
+    // tile belong to neighbouring channels, those from two tiles to one channel.
+    template <int TILES, int WIDTH>
+    void read(const T *map, int64_t depth, int64_t tile, Point *points, int64_t apart) const {
+        for (int64_t c = 0; c < depth; c += LANES) {
+            Vector half[TILES][REACH][WIDTH];
+            UNROLL
+            for (int t = 0; t < TILES; t++) read_columns(map, tile + t, c, half[t]);
+            Point *to = points + c * TILES / EACH;
+            UNROLL
             for (int i = 0; i < REACH; i++) {
-                Vector v[REACH];
-                scatter_gradients<TAPS>(half[i], v);
-                for (int j = 0; j < REACH; j++) store(points + (i * REACH + j) * apart + k, v[j]);
+                Vector v[TILES][REACH];
+                UNROLL
+                for (int t = 0; t < TILES; t++) transform_row(half[t][i], v[t]);
+                UNROLL
+                for (int j = 0; j < REACH; j++) put<TILES>(to + (i * REACH + j) * apart, v[0][j], v[TILES - 1][j]);
             }
         }
     }
 
     // A tile's points to its outputs.
-    void write_output(const float *points, int64_t apart, int64_t tile, const float *bias, float *y) const {
+    void write_output(const float *points, int64_t apart, int64_t tile, const float *bias, T *y) const {
         const int64_t top = tile % of_image / across * SIDE, left = tile % across * SIDE;
-        float *image = y + tile / of_image * rows * columns * maps;
+        T *image = y + tile / of_image * rows * columns * maps;
         for (int64_t k = 0; k < maps; k += LANES) {
             Vector half[SIDE][REACH];
             for (int j = 0; j < REACH; j++) {
@@ -230,84 +324,142 @@ struct Convolution : Shape {
         }
     }
 
-    // Weights to points[36][panels of maps][channels][PANEL], points `apart`; `turned` by 180 degrees.
-    void read_weights(const float *w, const Steps &steps, bool turned, float *points, int64_t apart,
+    // Weights to points[36][panels of maps][channels][PANEL], points `apart`; `turned` by 180 degrees. Where two factors
+    // are multiplied together, two channels are one.
+    void read_weights(const float *w, const Steps &steps, bool turned, Point *points, int64_t apart,
                       int threads) const {
-        const int64_t panels = (maps + PANEL - 1) / PANEL;
+        const int64_t panels = (maps + PANEL - 1) / PANEL, lines = channels / EACH;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
         for (int64_t panel = 0; panel < panels; panel++)
-            for (int64_t c = 0; c < channels; c++) {
-                const int64_t first = panel * PANEL, count = maps - first < PANEL ? maps - first : PANEL;
-                float taps[TAPS][TAPS][PANEL] = {}, all[REACH][REACH][PANEL];
-                for (int64_t k = 0; k < count; k++)
-                    for (int i = 0; i < TAPS; i++)
-                        for (int j = 0; j < TAPS; j++)
-                            taps[turned ? TAPS - 1 - i : i][turned ? TAPS - 1 - j : j][k] =
-                                w[(first + k) * steps.map + c * steps.channel + i * steps.row + j * steps.column];
-#pragma omp simd
-                for (int k = 0; k < PANEL; k++) {
-                    float half[REACH][TAPS];
-                    for (int j = 0; j < TAPS; j++) {
-                        float column[TAPS], u[REACH];
-                        for (int i = 0; i < TAPS; i++) column[i] = taps[i][j][k];
-                        transform_weights<TAPS>(column, u);
-                        for (int i = 0; i < REACH; i++) half[i][j] = u[i];
-                    }
-                    for (int i = 0; i < REACH; i++) {
-                        float u[REACH];
-                        transform_weights<TAPS>(half[i], u);
-                        for (int j = 0; j < REACH; j++) all[i][j][k] = u[j];
-                    }
+            for (int64_t c = 0; c < channels; c += 8) {
+                float taps[8][TAPS * TAPS][PANEL];
+                copy_weights(w + panel * PANEL * steps.map + c * steps.channel, maps - panel * PANEL, steps, turned, taps);
+                for (int e = 0; e < 8; e += EACH) {
+                    float all[EACH][POINTS][PANEL];
+                    for (int f = 0; f < EACH; f++) transform_panel(taps[e + f], all[f]);
+                    Point *to = points + (panel * lines + (c + e) / EACH) * PANEL;
+                    for (int p = 0; p < POINTS; p++)
+                        for (int k = 0; k < PANEL; k += LANES)
+                            put<EACH>(to + p * apart + k, load(all[0][p] + k), load(all[EACH - 1][p] + k));
                 }
-                for (int p = 0; p < POINTS; p++)
-                    std::memcpy(points + p * apart + (panel * channels + c) * PANEL, all[p / REACH][p % REACH],
-                                sizeof all[0][0]);
             }
     }
 
-    // points[36][channels][maps in vectors], `apart`, to the gradients of weights.
-    void write_weights(const float *points, int64_t apart, const Steps &steps, float *gradient) const {
-#pragma omp for collapse(2) schedule(static)
-        for (int64_t k = 0; k < maps; k += LANES)
-            for (int64_t c = 0; c < channels; c++) {
-                const int64_t count = maps - k < LANES ? maps - k : LANES;
-                Vector half[TAPS][REACH];
-                for (int j = 0; j < REACH; j++) {
-                    Vector u[REACH], v[TAPS];
-                    for (int i = 0; i < REACH; i++) u[i] = load(points + (i * REACH + j) * apart + c * in_vectors(maps) + k);
-                    gather_weights<TAPS>(u, v);
-                    for (int i = 0; i < TAPS; i++) half[i][j] = v[i];
-                }
-                for (int i = 0; i < TAPS; i++) {
-                    Vector v[TAPS];
-                    gather_weights<TAPS>(half[i], v);
-                    for (int j = 0; j < TAPS; j++)
-                        for (int64_t lane = 0; lane < count; lane++)
-                            gradient[(k + lane) * steps.map + c * steps.channel + i * steps.row + j * steps.column] =
-                                v[j][lane];
+    // Weights of eight channels and at most a panel of maps, maps side by side; in the order in which they lie in memory.
+    static void copy_weights(const float *w, int64_t most, const Steps &steps, bool turned,
+                             float (&taps)[8][TAPS * TAPS][PANEL]) {
+        const int64_t count = most < PANEL ? most : PANEL;
+        if (count < PANEL) std::memset(taps, 0, sizeof taps);
+        const auto copy = [&](int c, int tap, int64_t k) {
+            const int64_t at = k * steps.map + c * steps.channel + tap / TAPS * steps.row + tap % TAPS * steps.column;
+            taps[c][turned ? TAPS * TAPS - 1 - tap : tap][k] = w[at];
+        };
+        if (steps.map == 1) {
+            for (int c = 0; c < 8; c++)
+                for (int tap = 0; tap < TAPS * TAPS; tap++)
+                    for (int64_t k = 0; k < count; k++) copy(c, tap, k);
+        } else {
+            for (int64_t k = 0; k < count; k++)
+                for (int tap = 0; tap < TAPS * TAPS; tap++)
+                    for (int c = 0; c < 8; c++) copy(c, tap, k);
+        }
+    }
+
+    static void transform_panel(const float (&taps)[TAPS * TAPS][PANEL], float (&points)[POINTS][PANEL]) {
+        for (int k = 0; k < PANEL; k += LANES) {
+            Vector half[REACH][TAPS];
+            for (int j = 0; j < TAPS; j++) {
+                Vector column[TAPS], u[REACH];
+                for (int i = 0; i < TAPS; i++) column[i] = load(taps[i * TAPS + j] + k);
+                transform_weights<TAPS>(column, u);
+                for (int i = 0; i < REACH; i++) half[i][j] = u[i];
+            }
+            for (int i = 0; i < REACH; i++) {
+                Vector u[REACH];
+                transform_weights<TAPS>(half[i], u);
+                for (int j = 0; j < REACH; j++) store(points[i * REACH + j] + k, u[j]);
+            }
+        }
+    }
+
+    // points[36][some maps][channels in vectors], `apart`, to as many gradients of weights in
+    // [rows][columns][maps][channels in vectors].
+    void write_part(const float *points, int64_t apart, int64_t some, float *part) const {
+        const int64_t all = maps * in_vectors(channels);
+        for (int64_t at = 0; at < some * in_vectors(channels); at += LANES) {
+            Vector half[TAPS][REACH];
+            for (int j = 0; j < REACH; j++) {
+                Vector u[REACH], v[TAPS];
+                for (int i = 0; i < REACH; i++) u[i] = load(points + (i * REACH + j) * apart + at);
+                gather_weights<TAPS>(u, v);
+                for (int i = 0; i < TAPS; i++) half[i][j] = v[i];
+            }
+            for (int i = 0; i < TAPS; i++) {
+                Vector v[TAPS];
+                gather_weights<TAPS>(half[i], v);
+                for (int j = 0; j < TAPS; j++) store(part + (i * TAPS + j) * all + at, v[j]);
+            }
+        }
+    }
+
+    // The sum of all parts, to where the gradients of weights are.
+    void add_parts(const float *parts, int pieces, int64_t of_piece, const Steps &steps, float *gradient,
+                   int threads) const {
+        const int64_t deep = in_vectors(channels);
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t k = 0; k < maps; k++)
+            for (int tap = 0; tap < TAPS * TAPS; tap++) {
+                float *to = gradient + k * steps.map + tap / TAPS * steps.row + tap % TAPS * steps.column;
+                for (int64_t c = 0; c < channels; c += LANES) {
+                    const float *from = parts + (tap * maps + k) * deep + c;
+                    Vector sum = load(from);
+                    for (int piece = 1; piece < pieces; piece++) sum += load(from + piece * of_piece);
+                    const int64_t count = channels - c < LANES ? channels - c : LANES;
+                    if (steps.channel == 1)
+                        store(to + c, sum, count);
+                    else
+                        for (int64_t lane = 0; lane < count; lane++) to[(c + lane) * steps.channel] = sum[lane];
                 }
             }
+    }
+
+    // How the gradients of weights are cut up: each piece ends with a transform of all of them, and they are to be enough
+    // for the threads.
+    int pieces() const {
+        const int64_t wanted = tiles / LEAST_OF_PIECE;
+        return static_cast<int>(wanted < 1 ? 1 : wanted > MOST_PIECES ? MOST_PIECES : wanted);
+    }
+    int64_t begin(int piece, int pieces) const {
+        return piece == pieces ? tiles : tiles / GROUP * piece / pieces * GROUP;
+    }
+    int64_t longest(int pieces) const {
+        int64_t most = 0;
+        for (int piece = 0; piece < pieces; piece++) {
+            const int64_t length = begin(piece + 1, pieces) - begin(piece, pieces);
+            most = length > most ? length : most;
+        }
+        return most;
     }
 
     // How many tiles to work on at once: their points should stay in a core's cache, but weights are read anew for each
     // block, and threads should have blocks of one length.
-    int64_t block_of_tiles(int threads) const {
+    int64_t block_of_tiles(int parts) const {
         int64_t block = CACHE / (POINTS * (channels + maps));
         block = block < LEAST ? LEAST : block > MOST ? MOST : block;
-        const int64_t each = (tiles + threads - 1) / threads, blocks = (each + block - 1) / block;
+        const int64_t each = (tiles + parts - 1) / parts, blocks = (each + block - 1) / block;
         return ((each + blocks - 1) / blocks + GROUP - 1) / GROUP * GROUP;
     }
 };
 
 // sums[row][0 …] (+)= the sum over i of left[row × row_step + i × step] × right[i][0 …], for `rows` rows, rounded up to
 // AT_ONCE of them.
-template <int VECTORS, bool ADD>
-void multiply(int64_t rows, const float *left, int64_t row_step, int64_t step, const float *right, int64_t right_step,
+template <typename Point, int VECTORS, bool ADD>
+void multiply(int64_t rows, const Point *left, int64_t row_step, int64_t step, const Point *right, int64_t right_step,
               int64_t length, float *sums, int64_t sums_step) {
     constexpr int AT_ONCE = 2 * ROWS / VECTORS;
     static_assert(GROUP % AT_ONCE == 0 && LANES % AT_ONCE == 0, "there is room for so many tiles and channels");
     for (int64_t first = 0; first < rows; first += AT_ONCE) {
-        const float *from = left + first * row_step;
+        const Point *from = left + first * row_step;
         Vector sum[AT_ONCE][VECTORS] = {};
         for (int64_t i = 0; i < length; i++) {
             Vector line[VECTORS];
@@ -324,73 +476,83 @@ void multiply(int64_t rows, const float *left, int64_t row_step, int64_t step, c
     }
 }
 
-using Multiply = void (*)(int64_t, const float *, int64_t, int64_t, const float *, int64_t, int64_t, float *,
-                          int64_t);
-
-inline Multiply choose_multiply(int64_t maps_left, bool add) {
-    if (maps_left > LANES) return add ? multiply<2, true> : multiply<2, false>;
-    return add ? multiply<1, true> : multiply<1, false>;
+// The same for as many columns as are left of a panel.
+template <typename Point>
+void multiply_panel(int64_t left_over, bool add, int64_t rows, const Point *left, int64_t row_step, int64_t step,
+                    const Point *right, int64_t right_step, int64_t length, float *sums, int64_t sums_step) {
+    const auto product = left_over > LANES ? (add ? multiply<Point, 2, true> : multiply<Point, 2, false>)
+                                           : (add ? multiply<Point, 1, true> : multiply<Point, 1, false>);
+    product(rows, left, row_step, step, right, right_step, length, sums, sums_step);
 }
 
 // y = x convolved with w, and the bias if there is one.
-template <int TAPS>
-void convolve(const Convolution<TAPS> &own, const float *x, const float *w, const float *bias, float *y,
-              const Steps &steps, bool turned, int threads) {
-    const int64_t channels = own.channels, deep = in_vectors(channels), maps = in_vectors(own.maps);
+template <typename T, int TAPS>
+void convolve(const Convolution<T, TAPS> &own, const T *x, const float *w, const float *bias, T *y, const Steps &steps,
+              bool turned, int threads) {
+    using Point = typename Factors<T>::Type;
+    constexpr int EACH = Factors<T>::EACH;
+    const int64_t deep = in_vectors(own.channels) / EACH, lines = own.channels / EACH, maps = in_vectors(own.maps);
     const int64_t panels = (maps + PANEL - 1) / PANEL;
     const int64_t block = own.block_of_tiles(threads), blocks = (own.tiles + block - 1) / block;
     const int64_t in_apart = block * deep + GAP, out_apart = block * maps + GAP;
-    const int64_t of_thread = POINTS * (in_apart + out_apart), apart = panels * channels * PANEL + GAP;
+    const int64_t of_thread = POINTS * (in_apart + out_apart), apart = panels * lines * PANEL + GAP;
     const int busy = static_cast<int>(blocks < threads ? blocks : threads);
     const Room room(POINTS * apart + busy * of_thread);
-    float *const weights = room.begin, *const work = weights + POINTS * apart;
+    Point *const weights = reinterpret_cast<Point *>(room.begin);
     own.read_weights(w, steps, turned, weights, apart, threads);
 #pragma omp parallel for schedule(dynamic) num_threads(busy)
     for (int64_t number = 0; number < blocks; number++) {
-        float *const inputs = work + omp_get_thread_num() * of_thread, *const outputs = inputs + POINTS * in_apart;
+        float *const outputs = room.begin + POINTS * apart + omp_get_thread_num() * of_thread;
+        Point *const inputs = reinterpret_cast<Point *>(outputs + POINTS * out_apart);
         const int64_t first = number * block, count = own.tiles - first < block ? own.tiles - first : block;
-        for (int64_t t = 0; t < count; t++) own.read_input(x, first + t, inputs + t * deep, in_apart);
+        for (int64_t t = 0; t < count; t++)
+            own.template read<1, REACH>(x, own.channels, first + t, inputs + t * deep, in_apart);
         for (int p = 0; p < POINTS; p++)
-            for (int64_t panel = 0; panel < panels; panel++) {
-                const float *right = weights + p * apart + panel * channels * PANEL;
-                const Multiply product = choose_multiply(maps - panel * PANEL, false);
-                product(count, inputs + p * in_apart, deep, 1, right, PANEL, channels,
-                        outputs + p * out_apart + panel * PANEL, maps);
-            }
+            for (int64_t panel = 0; panel < panels; panel++)
+                multiply_panel(maps - panel * PANEL, false, count, inputs + p * in_apart, deep, 1,
+                               weights + p * apart + panel * lines * PANEL, PANEL, lines,
+                               outputs + p * out_apart + panel * PANEL, maps);
         for (int64_t t = 0; t < count; t++) own.write_output(outputs + t * maps, out_apart, first + t, bias, y);
     }
 }
 
-// The gradient of w.
-template <int TAPS>
-void convolve_weights(const Convolution<TAPS> &own, const float *x, const float *g, float *gradient, const Steps &steps,
+// The gradient of w. Tiles are cut into pieces, as many whatever the threads, and what the pieces give is added in order.
+template <typename T, int TAPS>
+void convolve_weights(const Convolution<T, TAPS> &own, const T *x, const T *g, float *gradient, const Steps &steps,
                       int threads) {
-    const int64_t channels = own.channels, deep = in_vectors(channels), maps = in_vectors(own.maps);
-    const int64_t block = own.block_of_tiles(1);  // of all threads together: sums are cut the same with any number of them
-    const int64_t x_apart = block * deep + GAP, g_apart = block * maps + GAP;
-    const int64_t apart = deep * maps + GAP;
-    const Room room(POINTS * (x_apart + g_apart + apart));
-    float *const inputs = room.begin, *const gradients = inputs + POINTS * x_apart;
-    float *const sums = gradients + POINTS * g_apart;
-#pragma omp parallel num_threads(threads)
-    {
-        for (int64_t first = 0; first < own.tiles; first += block) {
-            const int64_t count = own.tiles - first < block ? own.tiles - first : block;
-#pragma omp for schedule(static)
+    using Point = typename Factors<T>::Type;
+    constexpr int EACH = Factors<T>::EACH;
+    const int64_t deep = in_vectors(own.channels), maps = in_vectors(own.maps);
+    const int pieces = own.pieces(), busy = pieces < threads ? pieces : threads;
+    const int64_t block = own.block_of_tiles(pieces), lines = block / EACH;
+    const bool at_once = own.longest(pieces) <= block;  // then all of a piece's sums need not be there at the same time
+    const int64_t fitting = FEW / (POINTS * deep) / GROUP * GROUP, some = at_once ? (fitting < GROUP ? GROUP : fitting) : maps;
+    const int64_t x_apart = lines * deep + GAP, g_apart = lines * maps + GAP, apart = some * deep + GAP;
+    const int64_t of_thread = POINTS * (x_apart + g_apart + apart), of_piece = TAPS * TAPS * own.maps * deep;
+    const Room room(busy * of_thread + pieces * of_piece);
+    float *const parts = room.begin + busy * of_thread;
+#pragma omp parallel for schedule(dynamic) num_threads(busy)
+    for (int piece = 0; piece < pieces; piece++) {
+        float *const sums = room.begin + omp_get_thread_num() * of_thread;
+        Point *const inputs = reinterpret_cast<Point *>(sums + POINTS * apart), *const gradients = inputs + POINTS * x_apart;
+        const int64_t begin = own.begin(piece, pieces), end = own.begin(piece + 1, pieces);
+        for (int64_t first = begin; first < end; first += block) {
+            const int64_t count = ((end - first < block ? end - first : block) + EACH - 1) / EACH;
             for (int64_t t = 0; t < count; t++) {
-                own.read_input(x, first + t, inputs + t * deep, x_apart);
-                own.read_gradient(g, first + t, gradients + t * maps, g_apart);
+                own.template read<EACH, REACH>(x, own.channels, first + t * EACH, inputs + t * deep, x_apart);
+                own.template read<EACH, own.SIDE>(g, own.maps, first + t * EACH, gradients + t * maps, g_apart);
             }
-#pragma omp for collapse(2) schedule(static)
-            for (int p = 0; p < POINTS; p++)
-                for (int64_t k = 0; k < maps; k += PANEL) {
-                    const Multiply product = choose_multiply(maps - k, first > 0);
-                    product(channels, inputs + p * x_apart, 1, deep, gradients + p * g_apart + k, maps, count,
-                            sums + p * apart + k, maps);
-                }
+            for (int64_t k = 0; k < own.maps; k += some) {
+                const int64_t these = own.maps - k < some ? own.maps - k : some;
+                for (int p = 0; p < POINTS; p++)
+                    for (int64_t c = 0; c < deep; c += PANEL)
+                        multiply_panel(deep - c, first > begin, these, gradients + p * g_apart + k, 1, maps,
+                                       inputs + p * x_apart + c, deep, count, sums + p * apart + c, deep);
+                if (first + block >= end) own.write_part(sums, apart, these, parts + piece * of_piece + k * deep);
+            }
         }
-        own.write_weights(sums, apart, steps, gradient);
     }
+    own.add_parts(parts, pieces, of_piece, steps, gradient, threads);
 }
 
 template <typename Run>
@@ -414,32 +576,47 @@ extern "C" int has_wide_vectors() {
 #endif
 }
 
-// These two return 1 where there is not memory enough, otherwise 0. The gradient of x is the convolution of y's gradient
-// with the weights turned, channels and maps exchanged.
-extern "C" int convolve_float32(const float *x, const float *w, const float *bias, float *y, int64_t images,
-                                int64_t height, int64_t width, int64_t channels, int64_t maps, int64_t padding,
-                                int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
-                                int taps, int turned, int threads) {
-    const Shape shape{images, height, width, channels, maps, padding};
-    const Steps steps{step_map, step_channel, step_row, step_column};
-    return told_of_memory([&] {
-        if (taps == 5)
-            convolve(Convolution<5>(shape), x, w, bias, y, steps, turned, threads);
-        else
-            convolve(Convolution<3>(shape), x, w, bias, y, steps, turned, threads);
-    });
+// Whether it multiplies bfloat16: otherwise there is nothing here for such maps.
+extern "C" int has_bfloat16_products() {
+#if defined(__AVX512BF16__)
+    return 1;
+#else
+    return 0;
+#endif
 }
 
-extern "C" int convolve_weights_float32(const float *x, const float *g, float *gradient, int64_t images, int64_t height,
-                                        int64_t width, int64_t channels, int64_t maps, int64_t padding,
-                                        int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,
-                                        int taps, int threads) {
-    const Shape shape{images, height, width, channels, maps, padding};
-    const Steps steps{step_map, step_channel, step_row, step_column};
-    return told_of_memory([&] {
-        if (taps == 5)
-            convolve_weights(Convolution<5>(shape), x, g, gradient, steps, threads);
-        else
-            convolve_weights(Convolution<3>(shape), x, g, gradient, steps, threads);
-    });
-}
+// These two return 1 where there is not memory enough, otherwise 0. The gradient of x is the convolution of y's gradient
+// with the weights turned, channels and maps exchanged.
+#define FOR(T)                                                                                                         \
+    extern "C" int convolve_##T(const T *x, const float *w, const float *bias, T *y, int64_t images, int64_t height,    \
+                                int64_t width, int64_t channels, int64_t maps, int64_t padding, int64_t step_map,       \
+                                int64_t step_channel, int64_t step_row, int64_t step_column, int taps, int turned,      \
+                                int threads) {                                                                          \
+        const Shape shape{images, height, width, channels, maps, padding};                                              \
+        const Steps steps{step_map, step_channel, step_row, step_column};                                               \
+        return told_of_memory([&] {                                                                                     \
+            if (taps == 5)                                                                                              \
+                convolve(Convolution<T, 5>(shape), x, w, bias, y, steps, turned, threads);                              \
+            else                                                                                                        \
+                convolve(Convolution<T, 3>(shape), x, w, bias, y, steps, turned, threads);                              \
+        });                                                                                                             \
+    }                                                                                                                   \
+    extern "C" int convolve_weights_##T(const T *x, const T *g, float *gradient, int64_t images, int64_t height,        \
+                                        int64_t width, int64_t channels, int64_t maps, int64_t padding,                 \
+                                        int64_t step_map, int64_t step_channel, int64_t step_row, int64_t step_column,  \
+                                        int taps, int threads) {                                                        \
+        const Shape shape{images, height, width, channels, maps, padding};                                              \
+        const Steps steps{step_map, step_channel, step_row, step_column};                                               \
+        return told_of_memory([&] {                                                                                     \
+            if (taps == 5)                                                                                              \
+                convolve_weights(Convolution<T, 5>(shape), x, g, gradient, steps, threads);                             \
+            else                                                                                                        \
+                convolve_weights(Convolution<T, 3>(shape), x, g, gradient, steps, threads);                             \
+        });                                                                                                             \
+    }
+
+using float32 = float;
+FOR(float32)
+#if defined(__AVX512BF16__)
+FOR(bfloat16)
+#endif

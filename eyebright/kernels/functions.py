@@ -124,7 +124,10 @@ class Drop(torch.autograd.Function):
 
 
 class Convolve(torch.autograd.Function):
-    """A convolution of 3×3 or 5×5 with stride 1, float32, channels in eights: by transforms, see convolution.cpp."""
+    """A convolution of 3×3 or 5×5 with stride 1, channels in eights: by transforms, see convolution.cpp.
+
+    Maps are float32 or bfloat16, weights float32 and not rounded before they are transformed.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -147,7 +150,7 @@ class Convolve(torch.autograd.Function):
             shape = (images, height, width, channels, len(weight), ctx.padding)
             _call("convolve_weights", x, x, gradient, of_weight, *shape, *of_weight.stride(), taps)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
+            of_bias = gradient.sum((0, 2, 3), dtype=torch.float32)
         return of_x, of_weight, of_bias, None
 
 

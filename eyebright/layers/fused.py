@@ -13,11 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from eyebright.kernels.build import has_wide_vectors, in_use
+from eyebright.kernels.build import has_bfloat16_products, has_wide_vectors, in_use
 from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Normalise, Pool
 
 # measured on two cores: with fewer, the transforms take longer than they save
-LEAST_CHANNELS, LEAST_TILES = 24, 128
+LEAST_CHANNELS, LEAST_TILES = {torch.float32: 24, torch.bfloat16: 16}, 128
 _KINDS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.GELU: 2}  # as sweeps.cpp counts them
 
 
@@ -142,8 +142,7 @@ def _can_convolve(module: nn.Conv2d, x: Tensor) -> bool:
         return False
     known = (
         x.dim() == 4
-        and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
+        and _multiplies(x)
         and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
         and module.padding_mode == "zeros"
         and x.shape[1] == module.in_channels
@@ -152,7 +151,15 @@ def _can_convolve(module: nn.Conv2d, x: Tensor) -> bool:
         and (module.bias is None or _is_line(module.bias, module.out_channels))
     )
     least = min(module.in_channels, module.out_channels)
-    return known and 0 <= padding < taps and least >= LEAST_CHANNELS and _pays(x.shape, taps, padding)
+    return known and 0 <= padding < taps and least >= LEAST_CHANNELS[x.dtype] and _pays(x.shape, taps, padding)
+
+
+def _multiplies(x: Tensor) -> bool:
+    """Whether convolutions of `x` are to be computed in its own number format, and there are products of that."""
+    half = torch.is_autocast_enabled("cpu")
+    if x.dtype == torch.float32:
+        return not half
+    return half and torch.get_autocast_dtype("cpu") == x.dtype and has_bfloat16_products()
 
 
 def _pays(shape: Sequence[int], taps: int, padding: int) -> bool:

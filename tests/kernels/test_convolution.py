@@ -51,6 +51,19 @@ def run_exactly(module, x):
     return run(copy.deepcopy(module).double(), x.detach().double().requires_grad_())
 
 
+def run_in_bfloat16(module, x):
+    """The same with maps and gradients in bfloat16, which are exactly those that `run_exactly` is given."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return run(module, x)
+
+
+@pytest.fixture
+def products():
+    """What multiplies bfloat16, or the test is left out."""
+    if not build.has_bfloat16_products():
+        pytest.skip("this processor does not multiply bfloat16 here")
+
+
 def error(found, exact):
     """In the mean, as a share of the values."""
     return ((found.double() - exact).norm() / exact.norm()).item()
@@ -97,6 +110,63 @@ def test_other_processors_compute_the_same(shape, other_processor, monkeypatch):
         assert all(torch.equal(one, other) for one, other in zip(found, others, strict=True))
     for one, other in zip(others, run_exactly(module, x), strict=True):
         assert error(one, other) < 1e-5
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [*SHAPES, (9, 16, 16, 16, 16, 3, 1), (9, 16, 40, 13, 13, 5, 2)])
+def test_in_bfloat16_they_are_off_by_a_hundredth(shape, layout, calls, products):
+    pictures, channels, count, height, width, taps, padding = shape
+    module, x = make(channels, count, taps, padding, layout), maps(pictures, channels, height, width)
+    x = x.detach().bfloat16().requires_grad_()
+    found = run_in_bfloat16(module, x)
+    exact = copy.deepcopy(module).double()
+    given = x.detach().double().requires_grad_()
+    weights = torch.randn(found[0].shape, generator=torch.Generator().manual_seed(2)).bfloat16().double()
+    y = exact(given)
+    wanted = [y.detach(), *torch.autograd.grad(y, [given, *exact.parameters()], weights)]
+    assert calls == ["convolve", "convolve", "convolve_weights"]
+    assert [each.dtype for each in found] == 2 * [torch.bfloat16] + 2 * [torch.float32]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert error(one, other) < 0.015  # torch's own: 0.0024
+    # and the errors are not all to one side
+    assert abs((found[0].double() - wanted[0]).mean() / wanted[0].std()) < 1e-3
+
+
+def test_in_bfloat16_weights_keep_their_digits(calls, products):
+    module = make(32, 32, 3, 1, bias=False)
+    x = maps(9, 32, 16, 16).detach().bfloat16()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        y = in_turn([module], x)
+        module.weight.mul_(1 + 2**-5)  # so that many a transformed weight is rounded otherwise
+        other = in_turn([module], x)
+    assert error(other, y.double() * (1 + 2**-5)) < 0.02
+    assert calls == ["convolve", "convolve"]
+
+
+def test_in_bfloat16_one_thread_and_several_give_the_same_bits(calls, products):
+    module, before = make(64, 96, 3, 1), torch.get_num_threads()
+    x = maps(9, 64, 23, 21).detach().bfloat16().requires_grad_()
+    found = []
+    try:
+        for threads in (1, 2, 3, 40):
+            torch.set_num_threads(threads)
+            found.append(run_in_bfloat16(module, x))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for few in found[1:] for one, other in zip(found[0], few, strict=True))
+    assert calls == 4 * ["convolve", "convolve", "convolve_weights"]
+
+
+def test_in_bfloat16_what_is_not_a_number_stays_so(calls, products):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach().bfloat16()
+    x[3, 5, 6, 7] = float("nan")
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        y = in_turn([module], x)
+    assert y[3, :, 5:8, 6:9].isnan().all()
+    assert not y[:3].isnan().any()
+    assert not y[4:].isnan().any()
+    assert calls == ["convolve"]
 
 
 def test_processors_without_wide_vectors_have_torchs(calls, monkeypatch):
@@ -291,10 +361,21 @@ def test_what_torch_refuses_is_refused(x, calls):
     assert not calls
 
 
-def test_bfloat16_is_torchs(calls):
+def test_where_nothing_multiplies_bfloat16_torch_does(calls, monkeypatch):
     module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16)
+    monkeypatch.setattr(fused, "has_bfloat16_products", lambda: False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert in_turn([module], x).dtype == torch.bfloat16
+        assert in_turn([module], x.bfloat16()).dtype == torch.bfloat16
+    assert "convolve" not in calls
+
+
+def test_maps_in_another_format_than_the_arithmetic_are_torchs(calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(in_turn([module], x), module(x))
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert in_turn([module], x.bfloat16()).dtype == torch.float16
+    assert in_turn([module.bfloat16()], x.bfloat16()).dtype == torch.bfloat16
     assert "convolve" not in calls
 
 
