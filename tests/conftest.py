@@ -322,6 +322,12 @@ def kernels():
 
 
 @pytest.fixture
+def float32(monkeypatch):
+    """Plans compute in float32, as on a processor that does not multiply bfloat16: for comparisons digit by digit."""
+    monkeypatch.setattr("eyebright.device._multiplies_bfloat16", lambda device: False)
+
+
+@pytest.fixture
 def calls(monkeypatch):
     """The names of the kernels that were called."""
     names, call = [], functions._call

@@ -76,7 +76,7 @@ def test_a_pictures_logits_do_not_depend_on_its_neighbours(name):
         assert torch.equal(classifier.logits(inputs[index : index + 1])[0], whole[index])
 
 
-def test_one_output_stands_for_two_classes(picture):
+def test_one_output_stands_for_two_classes(picture, float32):
     model = create_model("cnn_cifar", num_classes=1, seed=0)
     classifier = Classifier(model, ("ant", "bee"), Prepare(resize=(32, 32)))
     raw = model(classifier.prepare(picture)).detach()

@@ -11,10 +11,10 @@ import functools
 import hashlib
 import os
 import platform
-import secrets
 import shlex
 import subprocess
 import sys
+import tempfile
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -111,9 +111,8 @@ def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
     """Compiles beside the target, loads, and renames: another process finds a library that works, or none."""
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    stem = target.with_name(f".{target.stem}.{secrets.token_hex(4)}")
-    made, linked = [stem.with_suffix(f".{source.stem}.o") for source in SOURCES], stem.with_suffix(".part")
-    try:
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+        made, linked = [Path(folder, f"{source.stem}.o") for source in SOURCES], Path(folder, target.name)
         commands = [
             [*compiler, *flags, "-fopenmp", "-c", str(source), "-o", str(to)]
             for source, to in zip(SOURCES, made, strict=True)
@@ -124,9 +123,6 @@ def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
         library = _load(linked)
         linked.replace(target)
         return library
-    finally:
-        for path in (*made, linked):
-            path.unlink(missing_ok=True)
 
 
 def _openmp_runtime() -> Path:

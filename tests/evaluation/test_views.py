@@ -14,6 +14,7 @@ from eyebright.evaluation.views import VIEWS, Views, cut, find_views, view_proba
 from eyebright.models.create import create_model
 
 CLASSES = ("a", "b", "c")
+pytestmark = pytest.mark.usefixtures("float32")
 
 
 def classifier(name="resnet20_cifar", resize=40, crop=32, **options):

@@ -47,6 +47,13 @@ def test_they_are_compiled_once_and_found_again_even_without_a_compiler_that_wor
     assert made.stat().st_mtime_ns == written
 
 
+def test_processes_that_compile_at_the_same_time_all_have_them(compiler, empty_cache):
+    said = "from eyebright.kernels.build import load_kernels; print(load_kernels() is not None)"
+    processes = [subprocess.Popen([sys.executable, "-c", said], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0] for process in processes] == 3 * ["True\n"]
+    assert [path.suffix for path in (empty_cache / "kernels").iterdir()] == [".so"]
+
+
 BROKEN = {
     "fails": "exit 1",
     "makes nonsense": 'for last; do :; done; echo nonsense > "$last"',

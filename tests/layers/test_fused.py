@@ -1,6 +1,7 @@
 """Kernels beside their plain twins."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from eyebright.device import choose_plan
-from eyebright.kernels.build import in_use
+from eyebright.kernels.build import has_bfloat16_products, in_use
 from eyebright.layers import fused
 from eyebright.layers.fused import add_and_activate, in_turn
 from eyebright.models.create import create_model
@@ -360,9 +361,9 @@ def test_whole_networks_have_the_gradients_they_have_without(name, calls, monkey
     options = {"dropout": 0.0} if name in ("alexnet", "vgg11_bn", "cnn_cifar") else {}
     model = create_model(name, num_classes=3, seed=0, **options).to(memory_format=torch.channels_last).train()
     twin = copy.deepcopy(model).double()
-    x = maps((4, model.in_channels, 64, 64)).detach()
-    labels = torch.tensor([0, 1, 2, 1])
-    plan = choose_plan("cpu")
+    x = maps((16, model.in_channels, 64, 64)).detach()
+    labels = torch.arange(16) % 3
+    plan = choose_plan("cpu", "float32")
     with plan.arithmetic():
         F.cross_entropy(model(x), labels).backward()
     assert calls.count("forward") == calls.count("backward") == NETWORKS[name][0]
@@ -374,3 +375,23 @@ def test_whole_networks_have_the_gradients_they_have_without(name, calls, monkey
             assert (one.grad - other.grad).norm() <= 0.05 * other.grad.norm() + 1e-4, where
     for (where, one), other in zip(model.named_buffers(), twin.buffers(), strict=True):
         assert torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-4), where
+
+
+def test_in_bfloat16_gradients_of_whole_networks_are_hardly_further_off_than_torchs(calls):
+    if not has_bfloat16_products():
+        pytest.skip("this processor does not multiply bfloat16 here")
+    x = F.avg_pool2d(maps((64, 3, 32, 32)).detach(), 3, 1, 1).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(64) % 10
+    plan = choose_plan("cpu", "bfloat16")
+    torchs = replace(plan, kernels="torch")
+    for name in ("resnet20_cifar", "airbench"):
+        model = create_model(name, num_classes=10, seed=0).to(memory_format=torch.channels_last).train()
+        gradients = []
+        for arithmetic in (plan, torchs, replace(torchs, number_format="float32")):
+            model.zero_grad()
+            with arithmetic.arithmetic():
+                F.cross_entropy(model(x).float(), labels).backward()
+            gradients.append(torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None]))
+        own, other, exact = gradients
+        assert (own - exact).norm() < 2 * (other - exact).norm() < 0.5 * exact.norm()
+    assert calls.count("convolve_weights") > 10

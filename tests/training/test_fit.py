@@ -232,7 +232,7 @@ def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_what_the_network_answered_is_told_before_it_learns(accumulate):
+def test_what_the_network_answered_is_told_before_it_learns(accumulate, float32):
     told = []
     settings = {"accumulate": accumulate, "optimizer": "sgd", "learning_rate": 0.1}
     fit = Fit(recipe(**settings), splits(), on_logits=lambda indices, logits: told.append((indices, logits)))
@@ -276,7 +276,7 @@ def test_of_mixed_pictures_the_larger_share_is_the_right_answer(monkeypatch, sha
     assert fit._totals.right == 1
 
 
-def test_a_mixture_in_pieces_has_the_gradient_of_the_whole():
+def test_a_mixture_in_pieces_has_the_gradient_of_the_whole(float32):
     settings = {"optimizer": "sgd", "learning_rate": 0.1, "class_weights": [1, 2, 3]}
     whole, pieces = (Fit(recipe(accumulate=n, augment={"mixup": 1.0}, **settings), splits()) for n in (1, 4))
     for fit in (whole, pieces):
@@ -313,7 +313,7 @@ def test_what_the_caller_does_is_not_training_time(monkeypatch):
     assert seconds == pytest.approx([0.006, 0.006])  # five steps and the end of the epoch
 
 
-def test_a_batch_in_pieces_has_the_gradient_of_the_whole():
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(float32):
     whole, pieces = (Fit(recipe(accumulate=n, optimizer="sgd", learning_rate=0.1), splits()) for n in (1, 4))
     for fit in (whole, pieces):
         next(fit.steps())
