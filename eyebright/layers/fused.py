@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from eyebright.kernels.build import has_bfloat16_products, has_wide_vectors, in_use
 from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Normalise, Pool
+from eyebright.layers.folding import fold_pixels, fold_weights
 
 # measured on two cores: with fewer, the transforms take longer than they save
 LEAST_CHANNELS, LEAST_TILES = {torch.float32: 24, torch.bfloat16: 16}, 128
 _KINDS: dict[type[nn.Module], int] = {nn.ReLU: 1, nn.GELU: 2}  # as sweeps.cpp counts them
-
-
-_TAPS: dict[tuple[int, ...], int] = {(3, 3): 3, (5, 5): 5}
 
 
 def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -52,6 +50,8 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
             waiting += [*module][::-1]
         elif type(module) is nn.Conv2d and _can_convolve(module, x):
             x = Convolve.apply(x, module.weight, module.bias, _padding(module))  # type: ignore[no-untyped-call]
+        elif type(module) is nn.Conv2d and (sides := _can_fold(module, x)):
+            x = _convolve_folded(module, x, sides)
         elif _fits(module, x):
             kind = _kind(waiting.pop()) if waiting and _kind(waiting[-1]) is not None else None
             x = Normalise.apply(x, None, module.weight, module.bias, module, kind or 0)  # type: ignore[no-untyped-call]
@@ -59,11 +59,8 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
             x = Drop.apply(x, module.p)  # type: ignore[no-untyped-call]
         elif type(module) is nn.MaxPool2d and _can_pool(module, x):
             x = Pool.apply(x, module)  # type: ignore[no-untyped-call]
-        elif type(module) is nn.AdaptiveAvgPool2d and _is_usual(module, x) and x.shape[2:] == (1, 1):
-            size = module.output_size
-            height, width = size if isinstance(size, tuple) else (size, size)
-            copies = x.expand(-1, -1, height or 1, width or 1)  # the mean of a single value
-            x = copies.clone(memory_format=torch.contiguous_format)
+        elif type(module) is nn.AdaptiveAvgPool2d and _is_of_single_values(module, x):
+            x = x.expand(-1, -1, *_sides(module, x)).clone(memory_format=torch.contiguous_format)
         else:
             x = module(x)
     return x
@@ -137,39 +134,75 @@ def _is_plain(value: Tensor, shape: tuple[int, ...]) -> bool:
 
 def _can_convolve(module: nn.Conv2d, x: Tensor) -> bool:
     """Whether a convolution is one that convolution.cpp knows, and so large that this is faster."""
-    padding, taps = _padding(module), _TAPS.get(module.kernel_size)
-    if taps is None or padding is None or not has_wide_vectors() or not _is_usual(module, x):
+    if not _is_known(module, x) or x.dtype != _number_format(x):
         return False
-    known = (
-        x.dim() == 4
-        and _multiplies(x)
-        and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
-        and module.padding_mode == "zeros"
+    taps, padding = module.kernel_size[0], cast(int, _padding(module))
+    return module.stride == (1, 1) and _pays((len(x), module.in_channels, *x.shape[2:]), module, taps, padding, x.dtype)
+
+
+def _can_fold(module: nn.Conv2d, x: Tensor) -> tuple[int, int] | None:
+    """The sides of folded pictures, if a network's first convolution, with a stride, is worth it as one without."""
+    to = _number_format(x)
+    if not _is_known(module, x) or to is None or x.requires_grad or module.stride[0] != module.stride[1]:
+        return None
+    taps, stride, padding = module.kernel_size[0], module.stride[0], cast(int, _padding(module))
+    side = -(-taps // stride)
+    height, width = ((given + 2 * padding - taps) // stride + side for given in x.shape[2:])
+    shape = (len(x), stride**2 * module.in_channels, height, width)
+    return (height, width) if stride > 1 and _pays(shape, module, side, 0, to) else None
+
+
+def _is_known(module: nn.Conv2d, x: Tensor) -> bool:
+    """Whether all but the sizes and the stride of a convolution is as convolution.cpp knows it."""
+    taps, padding = module.kernel_size[0], _padding(module)
+    return (
+        has_wide_vectors()
+        and _is_usual(module, x)
+        and x.dim() == 4
+        and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, "zeros")
+        and padding is not None
+        and 0 <= padding < taps
         and x.shape[1] == module.in_channels
-        and module.in_channels % 8 == module.out_channels % 8 == 0
         and _is_plain(module.weight, (module.out_channels, module.in_channels, taps, taps))
         and (module.bias is None or _is_line(module.bias, module.out_channels))
     )
-    least = min(module.in_channels, module.out_channels)
-    return known and 0 <= padding < taps and least >= LEAST_CHANNELS[x.dtype] and _pays(x.shape, taps, padding)
 
 
-def _multiplies(x: Tensor) -> bool:
-    """Whether convolutions of `x` are to be computed in its own number format, and there are products of that."""
-    half = torch.is_autocast_enabled("cpu")
-    if x.dtype == torch.float32:
-        return not half
-    return half and torch.get_autocast_dtype("cpu") == x.dtype and has_bfloat16_products()
+def _convolve_folded(module: nn.Conv2d, x: Tensor, sides: tuple[int, int]) -> Tensor:
+    stride, padding, to = module.stride[0], _padding(module), _number_format(x)
+    folded = fold_pixels(x, stride, cast(int, padding), sides, cast(torch.dtype, to))
+    y: Tensor = Convolve.apply(folded, fold_weights(module.weight, stride), module.bias, 0)  # type: ignore[no-untyped-call]
+    return y
 
 
-def _pays(shape: Sequence[int], taps: int, padding: int) -> bool:
-    """Whether at most half of the multiplications are left, forwards and for both gradients together, in many tiles."""
-    given, made = shape[2:], [side + 2 * padding - taps + 1 for side in shape[2:]]
-    if min(made) < 1:
+def _number_format(x: Tensor) -> torch.dtype | None:
+    """That in which convolutions of `x` are to be computed, if the kernels have it."""
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32 if x.dtype == torch.float32 else None
+    return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16_products() else None
+
+
+def _pays(shape: Sequence[int], module: nn.Conv2d, taps: int, padding: int, number_format: torch.dtype) -> bool:
+    """Whether sizes are known, and at most half of the multiplications are left: forwards and for both gradients."""
+    images, channels, *given = shape
+    made = [side + 2 * padding - taps + 1 for side in given]
+    least, both = LEAST_CHANNELS[number_format], (channels, module.out_channels)
+    if taps not in (3, 5) or min(made) < 1 or min(both) < least or any(count % 8 for count in both):
         return False
     of_given, of_made = (math.prod(-(-side // (7 - taps)) for side in sides) for sides in (given, made))  # tiles
     half = 2 * 36 * (2 * of_made + of_given) <= 3 * taps**2 * math.prod(made)
-    return half and shape[0] * of_made >= LEAST_TILES
+    return half and images * of_made >= LEAST_TILES
+
+
+def _is_of_single_values(pool: nn.AdaptiveAvgPool2d, x: Tensor) -> bool:
+    return _is_usual(pool, x) and x.dim() == 4 and x.shape[2:] in ((1, 1), _sides(pool, x))
+
+
+def _sides(pool: nn.AdaptiveAvgPool2d, x: Tensor) -> tuple[int, int]:
+    """Height and width of what a pool makes of `x`."""
+    size = pool.output_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return x.shape[2] if height is None else height, x.shape[3] if width is None else width
 
 
 def _padding(module: nn.Conv2d) -> int | None:
