@@ -16,7 +16,7 @@ from typing import Any
 
 import kept_trainings
 import numpy as np
-from common import write_record
+from common import by_plan, write_record
 from kept_trainings import add_options, ask, keep, make_fit, shortened
 from rich.console import Console
 from rich.table import Table
@@ -82,7 +82,7 @@ def main() -> None:
     if given.record:
         about = {"device": given.device, "epochs": given.epochs, "pictures": given.pictures}
         about |= {"plans": {way: plan.as_dict() for way, plan in here.items()}}
-        write_record(given.record, f"accuracy-{given.device}", {**about, "recipes": results})
+        write_record(given.record, by_plan(f"accuracy-{given.device}", given.device), {**about, "recipes": results})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import said_by, write_record
+from common import by_plan, said_by, write_record
 from rich.console import Console
 from rich.table import Table
 from training import CASES, gather
@@ -114,7 +114,7 @@ def main() -> None:
     Console().print(table)
     if given.record:
         record = {"device": given.device, "epochs": EPOCHS, "cases": results}
-        write_record(given.record, f"commands-{given.device}", record)
+        write_record(given.record, by_plan(f"commands-{given.device}", given.device), record)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eyebright.device import describe_machine
+from eyebright.device import choose_plan, describe_machine
 
 
 def said_by(command: list[str], environment: dict[str, str] | None = None) -> Any:
@@ -22,6 +22,12 @@ def said_by(command: list[str], environment: dict[str, str] | None = None) -> An
 def dated(folder: Path, name: str) -> Path:
     """``folder/2026-11-21-name``, with today's date; the name has the file's ending."""
     return folder / f"{datetime.now(UTC):%Y-%m-%d}-{name}"
+
+
+def by_plan(name: str, device: str = "cpu") -> str:
+    """A record's name for figures by this machine's plan: those of processors that multiply bfloat16 stand apart."""
+    half = device == "cpu" and choose_plan(device, training=False).number_format == "bfloat16"
+    return f"{name}-bfloat16" if half else name
 
 
 def write_record(folder: Path, name: str, figures: dict[str, Any]) -> Path:

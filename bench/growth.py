@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import said_by, write_record
+from common import by_plan, said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -101,7 +101,7 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     if given.record:
-        write_record(given.record, f"growth-{given.device}", record)
+        write_record(given.record, by_plan(f"growth-{given.device}", given.device), record)
 
 
 def _apart(given: argparse.Namespace, asked: Any) -> Any:

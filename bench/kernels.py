@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import write_record
+from common import by_plan, write_record
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -142,7 +142,7 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     if given.record:
-        write_record(given.record, "kernels", {"plan": own.as_dict(), "cases": results})
+        write_record(given.record, by_plan("kernels"), {"plan": own.as_dict(), "cases": results})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import write_record
+from common import by_plan, write_record
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -202,7 +202,7 @@ def main() -> None:
     Console().print(table)
     if given.record:
         record = {"device": given.device, "batch": given.batch, "matrix_peak": peaks, "networks": results}
-        write_record(given.record, f"prediction-{'-'.join(results)}", record)
+        write_record(given.record, by_plan(f"prediction-{'-'.join(results)}", given.device), record)
 
 
 if __name__ == "__main__":

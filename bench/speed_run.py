@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import said_by, write_record
+from common import by_plan, said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -133,7 +133,8 @@ def show(runs: dict[str, list[dict[str, float]]], given: argparse.Namespace) -> 
             "device": given.device, "data": Path(given.data).name, "held_out": given.held_out, "changes": given.set,
             "recipes": found, "runs": runs,
         }  # fmt: skip
-        write_record(given.record, f"speed-run-{'held-out-' * given.held_out}{given.device}", record)
+        name = f"speed-run-{'held-out-' * given.held_out}{given.device}"
+        write_record(given.record, by_plan(name, given.device), record)
 
 
 if __name__ == "__main__":

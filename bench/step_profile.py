@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from common import write_record
+from common import by_plan, write_record
 from kernels import NETWORKS, step
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +62,8 @@ def main() -> None:
     table.add_row("milliseconds", *(f"{sum(spent.values()):.0f}" for spent in results.values()))
     Console().print(table)
     if given.record:
-        write_record(given.record, "step-profile", {"plan": choose_plan("cpu").as_dict(), "milliseconds": results})
+        figures = {"plan": choose_plan("cpu").as_dict(), "milliseconds": results}
+        write_record(given.record, by_plan("step-profile"), figures)
 
 
 if __name__ == "__main__":

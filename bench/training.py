@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import said_by, write_record
+from common import by_plan, said_by, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -189,7 +189,7 @@ def main() -> None:
     Console().print(table)
     if given.record:
         record = {"device": given.device, "matrix_peak": peaks, "cases": results}
-        write_record(given.record, f"training-{given.device}", record)
+        write_record(given.record, by_plan(f"training-{given.device}", given.device), record)
 
 
 def gather(source: Path, folder: Path, most: int | None = None) -> Path:

@@ -80,7 +80,7 @@ def commands() -> Iterable[str]:
 
 def kernels() -> Iterable[str]:
     """Our kernels beside torch's operators."""
-    for file, record in newest("kernels"):
+    for file, record in newest("kernels*"):
         rows = []
         for about, case in record["cases"].items():
             theirs, own = (statistics.median(case["seconds"][name]) * 1e3 for name in ("torch", "eyebright"))
@@ -92,7 +92,7 @@ def kernels() -> Iterable[str]:
 
 def step_profile() -> Iterable[str]:
     """Where a training step goes."""
-    for file, record in newest("step-profile"):
+    for file, record in newest("step-profile*"):
         spent = record["milliseconds"]
         kinds = list(next(iter(spent.values())))
         rows = [[kind, *(f"{of[kind] / sum(of.values()):.0%}" for of in spent.values())] for kind in kinds]
