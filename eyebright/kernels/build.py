@@ -95,9 +95,7 @@ def has_bfloat16_products() -> bool:
 
 def _load(path: Path) -> ctypes.CDLL:
     """A library that this user has made."""
-    for place in (path.parent, path):
-        if place.stat().st_uid != os.getuid():
-            raise PermissionError(f"{place} belongs to somebody else")
+    _check_owner(path.parent, path)
     library = ctypes.CDLL(str(path))
     of_bfloat16 = _TELLING_OF_BFLOAT16 if library.has_bfloat16_products() else {}
     for names, kind in ((_ARGUMENTS, None), (_TELLING, _int), (of_bfloat16, _int)):
@@ -107,10 +105,17 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _check_owner(*places: Path) -> None:
+    for place in places:
+        if place.stat().st_uid != os.getuid():
+            raise PermissionError(f"{place} belongs to somebody else")
+
+
 def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
     """Compiles beside the target, loads, and renames: another process finds a library that works, or none."""
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _check_owner(target.parent)
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
         made, linked = [Path(folder, f"{source.stem}.o") for source in SOURCES], Path(folder, target.name)
         commands = [

@@ -33,7 +33,8 @@ constexpr int64_t GAP = 16;  // values between points, which would fall on the s
 constexpr int64_t CACHE = 393216;  // values: most of a core's own cache
 constexpr int64_t LEAST = 96, MOST = 256;  // tiles at once
 constexpr int64_t FEW = 262144;  // values: half of a core's own cache
-constexpr int64_t LEAST_OF_PIECE = 64, MOST_PIECES = 16;
+constexpr int64_t LEAST_OF_PIECE = 64, MOST_PIECES = 16;  // tiles; and pieces
+constexpr int64_t MOST_OF_PARTS = 1 << 24;  // values: two pieces may be more
 
 // Memory that begins on a line of the cache, as every multiple of 16 values after it does.
 class Room {
@@ -423,11 +424,12 @@ struct Convolution : Shape {
             }
     }
 
-    // How the gradients of weights are cut up: each piece ends with a transform of all of them, and they are to be enough
-    // for the threads.
+    // How the gradients of weights are cut up: each piece ends with a transform of all of them, and there are to be enough
+    // for the threads, of which no more than there are pieces can help.
     int pieces() const {
-        const int64_t wanted = tiles / LEAST_OF_PIECE;
-        return static_cast<int>(wanted < 1 ? 1 : wanted > MOST_PIECES ? MOST_PIECES : wanted);
+        const int64_t fitting = MOST_OF_PARTS / (TAPS * TAPS * channels * maps), most = fitting < 2 ? 2 : fitting;
+        const int64_t wanted = tiles / LEAST_OF_PIECE, least = wanted < most ? wanted : most;
+        return static_cast<int>(least < 1 ? 1 : least > MOST_PIECES ? MOST_PIECES : least);
     }
     int64_t begin(int piece, int pieces) const {
         return piece == pieces ? tiles : tiles / GROUP * piece / pieces * GROUP;
@@ -443,10 +445,10 @@ struct Convolution : Shape {
 
     // How many tiles to work on at once: their points should stay in a core's cache, but weights are read anew for each
     // block, and threads should have blocks of one length.
-    int64_t block_of_tiles(int parts) const {
+    int64_t block_of_tiles(int64_t each) const {
         int64_t block = CACHE / (POINTS * (channels + maps));
         block = block < LEAST ? LEAST : block > MOST ? MOST : block;
-        const int64_t each = (tiles + parts - 1) / parts, blocks = (each + block - 1) / block;
+        const int64_t blocks = (each + block - 1) / block;
         return ((each + blocks - 1) / blocks + GROUP - 1) / GROUP * GROUP;
     }
 };
@@ -493,7 +495,7 @@ void convolve(const Convolution<T, TAPS> &own, const T *x, const float *w, const
     constexpr int EACH = Factors<T>::EACH;
     const int64_t deep = in_vectors(own.channels) / EACH, lines = own.channels / EACH, maps = in_vectors(own.maps);
     const int64_t panels = (maps + PANEL - 1) / PANEL;
-    const int64_t block = own.block_of_tiles(threads), blocks = (own.tiles + block - 1) / block;
+    const int64_t block = own.block_of_tiles((own.tiles + threads - 1) / threads), blocks = (own.tiles + block - 1) / block;
     const int64_t in_apart = block * deep + GAP, out_apart = block * maps + GAP;
     const int64_t of_thread = POINTS * (in_apart + out_apart), apart = panels * lines * PANEL + GAP;
     const int busy = static_cast<int>(blocks < threads ? blocks : threads);
@@ -524,8 +526,8 @@ void convolve_weights(const Convolution<T, TAPS> &own, const T *x, const T *g, f
     constexpr int EACH = Factors<T>::EACH;
     const int64_t deep = in_vectors(own.channels), maps = in_vectors(own.maps);
     const int pieces = own.pieces(), busy = pieces < threads ? pieces : threads;
-    const int64_t block = own.block_of_tiles(pieces), lines = block / EACH;
-    const bool at_once = own.longest(pieces) <= block;  // then all of a piece's sums need not be there at the same time
+    const int64_t longest = own.longest(pieces), block = own.block_of_tiles(longest), lines = block / EACH;
+    const bool at_once = longest <= block;  // then all of a piece's sums need not be there at the same time
     const int64_t fitting = FEW / (POINTS * deep) / GROUP * GROUP, some = at_once ? (fitting < GROUP ? GROUP : fitting) : maps;
     const int64_t x_apart = lines * deep + GAP, g_apart = lines * maps + GAP, apart = some * deep + GAP;
     const int64_t of_thread = POINTS * (x_apart + g_apart + apart), of_piece = TAPS * TAPS * own.maps * deep;
@@ -540,7 +542,7 @@ void convolve_weights(const Convolution<T, TAPS> &own, const T *x, const T *g, f
             const int64_t count = ((end - first < block ? end - first : block) + EACH - 1) / EACH;
             for (int64_t t = 0; t < count; t++) {
                 own.template read<EACH, REACH>(x, own.channels, first + t * EACH, inputs + t * deep, x_apart);
-                own.template read<EACH, own.SIDE>(g, own.maps, first + t * EACH, gradients + t * maps, g_apart);
+                own.template read<EACH, Convolution<T, TAPS>::SIDE>(g, own.maps, first + t * EACH, gradients + t * maps, g_apart);
             }
             for (int64_t k = 0; k < own.maps; k += some) {
                 const int64_t these = own.maps - k < some ? own.maps - k : some;

@@ -13,7 +13,8 @@ def fold_pixels(x: Tensor, stride: int, padding: int, sides: Sequence[int], numb
     """Squares of `stride` × `stride` pixels side by side in one place, with zeros around: `[N, stride² C, *sides]`.
 
     Args:
-        x: maps `[N, C, H, W]`, the channels of a pixel side by side in memory, as in what is returned.
+        x: maps `[N, C, H, W]`, the channels of a pixel side by side in memory, as in what is returned; stride² C is to
+            be a multiple of eight.
         stride: the side of a square.
         padding: zeros above and to the left; below and to the right there are as many as the sides ask for, or pixels
             are left out.
@@ -31,8 +32,7 @@ def fold_pixels(x: Tensor, stride: int, padding: int, sides: Sequence[int], numb
     inside = around[:, padding : padding + rows, padding : padding + columns]
     inside.copy_(x[..., :rows, :columns].permute(0, 2, 3, 1))
     lines = around.view(images, sides[0], stride, sides[1], stride * channels)
-    together = lines.shape[-1] * lines.element_size() % 8 == 0  # then they are copied eight bytes at a time
-    lines = (lines.view(torch.int64) if together else lines).transpose(2, 3).contiguous().view(number_format)
+    lines = lines.view(torch.int64).transpose(2, 3).contiguous().view(number_format)  # copied eight bytes at a time
     return lines.view(images, *sides, stride**2 * channels).permute(0, 3, 1, 2)
 
 

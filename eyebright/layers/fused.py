@@ -34,7 +34,8 @@ def in_a_row(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
 def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """What modules make of `x`, applied one after the other.
 
-    Where kernels are in use, convolutions of 3×3 and 5×5 multiply less often, batch normalisation and the ReLU or
+    Where kernels are in use, convolutions of 3×3 and 5×5 multiply less often, also a network's first one with a stride,
+    if it becomes one of these where squares of pixels are folded into channels; batch normalisation and the ReLU or
     GELU after it are one sweep over memory, max-pools keep a byte for each value that they give, and dropout draws its
     chances while it copies. A module that has hooks is called by itself, so the hooks see what they expect; what is
     within it is then torch's too.
@@ -134,31 +135,37 @@ def _is_plain(value: Tensor, shape: tuple[int, ...]) -> bool:
 
 def _can_convolve(module: nn.Conv2d, x: Tensor) -> bool:
     """Whether a convolution is one that convolution.cpp knows, and so large that this is faster."""
-    if not _is_known(module, x) or x.dtype != _number_format(x):
+    if not _is_known(module, x) or x.dtype != _number_format(x) or _square(module.stride) != 1:
         return False
-    taps, padding = module.kernel_size[0], cast(int, _padding(module))
-    return module.stride == (1, 1) and _pays((len(x), module.in_channels, *x.shape[2:]), module, taps, padding, x.dtype)
+    taps, padding = cast(int, _square(module.kernel_size)), cast(int, _padding(module))
+    return _pays((len(x), module.in_channels, *x.shape[2:]), module, taps, padding, x.dtype)
 
 
 def _can_fold(module: nn.Conv2d, x: Tensor) -> tuple[int, int] | None:
-    """The sides of folded pictures, if a network's first convolution, with a stride, is worth it as one without."""
-    to = _number_format(x)
-    if not _is_known(module, x) or to is None or x.requires_grad or module.stride[0] != module.stride[1]:
+    """The sides of folded pictures, if a convolution with a stride is worth it as one without.
+
+    It has to be one whose maps want no gradient: a network's first.
+    """
+    stride, to = _square(module.stride), _number_format(x)
+    if not _is_known(module, x) or to is None or x.requires_grad or module.padding == "same":
         return None
-    taps, stride, padding = module.kernel_size[0], module.stride[0], cast(int, _padding(module))
+    if stride is None or stride == 1:
+        return None
+    taps, padding = cast(int, _square(module.kernel_size)), cast(int, _padding(module))
     side = -(-taps // stride)
     height, width = ((given + 2 * padding - taps) // stride + side for given in x.shape[2:])
     shape = (len(x), stride**2 * module.in_channels, height, width)
-    return (height, width) if stride > 1 and _pays(shape, module, side, 0, to) else None
+    return (height, width) if _pays(shape, module, side, 0, to) else None
 
 
 def _is_known(module: nn.Conv2d, x: Tensor) -> bool:
     """Whether all but the sizes and the stride of a convolution is as convolution.cpp knows it."""
-    taps, padding = module.kernel_size[0], _padding(module)
+    taps = _square(module.kernel_size)
+    if taps is None or not has_wide_vectors() or not _is_usual(module, x):
+        return False
+    padding = _padding(module)
     return (
-        has_wide_vectors()
-        and _is_usual(module, x)
-        and x.dim() == 4
+        x.dim() == 4
         and (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, "zeros")
         and padding is not None
         and 0 <= padding < taps
@@ -166,6 +173,14 @@ def _is_known(module: nn.Conv2d, x: Tensor) -> bool:
         and _is_plain(module.weight, (module.out_channels, module.in_channels, taps, taps))
         and (module.bias is None or _is_line(module.bias, module.out_channels))
     )
+
+
+def _square(sides: object) -> int | None:
+    """The side of what is as high as wide; layers may have been given other things than they are made with."""
+    match sides:
+        case (int(height), int(width)) if height == width >= 1:
+            return height
+    return None
 
 
 def _convolve_folded(module: nn.Conv2d, x: Tensor, sides: tuple[int, int]) -> Tensor:
@@ -183,15 +198,21 @@ def _number_format(x: Tensor) -> torch.dtype | None:
 
 
 def _pays(shape: Sequence[int], module: nn.Conv2d, taps: int, padding: int, number_format: torch.dtype) -> bool:
-    """Whether sizes are known, and at most half of the multiplications are left: forwards and for both gradients."""
+    """Whether sizes are known, and at most half of the multiplications are left: forwards and for the gradients.
+
+    What is convolved by transforms has this shape `[N, C, H, W]`, taps and padding; where it has other channels than
+    the module takes it is folded, and there is no gradient of it.
+    """
     images, channels, *given = shape
     made = [side + 2 * padding - taps + 1 for side in given]
     least, both = LEAST_CHANNELS[number_format], (channels, module.out_channels)
     if taps not in (3, 5) or min(made) < 1 or min(both) < least or any(count % 8 for count in both):
         return False
     of_given, of_made = (math.prod(-(-side // (7 - taps)) for side in sides) for sides in (given, made))  # tiles
-    half = 2 * 36 * (2 * of_made + of_given) <= 3 * taps**2 * math.prod(made)
-    return half and images * of_made >= LEAST_TILES
+    folded = channels != module.in_channels
+    ours = 36 * channels * (2 * of_made + (0 if folded else of_given))
+    theirs = (2 if folded else 3) * math.prod(module.kernel_size) * module.in_channels * math.prod(made)
+    return 2 * ours <= theirs and images * of_made >= LEAST_TILES
 
 
 def _is_of_single_values(pool: nn.AdaptiveAvgPool2d, x: Tensor) -> bool:
@@ -201,7 +222,7 @@ def _is_of_single_values(pool: nn.AdaptiveAvgPool2d, x: Tensor) -> bool:
 def _sides(pool: nn.AdaptiveAvgPool2d, x: Tensor) -> tuple[int, int]:
     """Height and width of what a pool makes of `x`."""
     size = pool.output_size
-    height, width = size if isinstance(size, tuple) else (size, size)
+    height, width = size if isinstance(size, tuple | list) else (size, size)
     return x.shape[2] if height is None else height, x.shape[3] if width is None else width
 
 

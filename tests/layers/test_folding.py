@@ -68,7 +68,29 @@ def test_first_convolutions_are_folded(shape, number_format, calls):
     assert calls == ["convolve", "convolve_weights"]
 
 
+def test_layers_without_bias_and_in_another_layout_are_folded(calls):
+    module = make(3, 64, 11, 4, 2, bias=False).to(memory_format=torch.contiguous_format)
+    x, twin = pixels(20, 3, 64, 64), copy.deepcopy(module).double()
+    (found,) = torch.autograd.grad(in_turn([module], x).square().sum(), [module.weight])
+    (wanted,) = torch.autograd.grad(twin(x.double()).square().sum(), [twin.weight])
+    assert found.shape == wanted.shape
+    assert (found.double() - wanted).norm() <= 1e-5 * wanted.norm()
+    assert calls == ["convolve", "convolve_weights"]
+
+
+def set_later(**values):
+    """Torch takes other things, set later, than its layers are made with."""
+    module = make(3, 64, 11, 4, 2)
+    for name, value in values.items():
+        setattr(module, name, value)
+    return module
+
+
 UNKNOWN = {
+    "a stride set to a number": (lambda: set_later(stride=4), False),
+    "a stride set to one number": (lambda: set_later(stride=(4,)), False),
+    "taps set to a number": (lambda: set_later(kernel_size=11), False),
+    "more products than half of torch's": (lambda: make(3, 64, 9, 4, 2), False),
     "pictures that want gradients": (lambda: make(3, 64, 11, 4, 2), True),
     "four squares": (lambda: make(3, 64, 7, 2, 3), False),
     "oblong steps": (lambda: make(3, 64, 11, (4, 3), 2), False),
@@ -77,6 +99,13 @@ UNKNOWN = {
     "dilation": (lambda: make(3, 64, 11, 4, 2, dilation=2), False),
     "groups": (lambda: make(6, 64, 11, 4, 2, groups=2), False),
 }
+
+
+@pytest.mark.parametrize("values", [{"stride": (0, 0)}, {"padding": "same"}], ids=str)
+def test_what_torch_refuses_is_refused(values, calls):
+    with pytest.raises(RuntimeError):
+        in_turn([set_later(**values)], pixels(20, 3, 64, 64))
+    assert not calls
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
