@@ -137,7 +137,8 @@ def test_in_bfloat16_they_are_off_by_a_hundredth(shape, layout, calls, products)
 def test_in_bfloat16_weights_keep_their_digits(calls, products):
     module, x = make(32, 32, 3, 1, bias=False), maps(40, 32, 16, 16).detach().bfloat16()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        module.weight.copy_(module.weight.bfloat16().float() * (1 + 0.9 * 2**-9))  # rounded now, all would become smaller
+        # rounded now, all would become smaller
+        module.weight.copy_(module.weight.bfloat16().float() * (1 + 0.9 * 2**-9))
         y, exact = in_turn([module], x).double(), copy.deepcopy(module).double()(x.double())
     assert (y * exact).sum() / exact.square().sum() == pytest.approx(1, abs=3e-4)
     assert calls == ["convolve"]
