@@ -125,7 +125,6 @@ inline Vector multiply_add(const Pair &a, Vector b, Vector c) {
 
 #endif
 
-
 // Values that stand for themselves, or of which two each are multiplied together.
 template <int COUNT, typename Point>
 inline void put(Point *to, Vector first, Vector second) {
@@ -234,60 +233,48 @@ struct Convolution : Shape {
         tiles = images * of_image;
     }
 
-    // 6×6 inputs under a tile, transformed along columns, for the channels from c; nothing of a tile that is not there.
-    void read_columns(const T *x, int64_t tile, int64_t c, Vector (&half)[REACH][REACH]) const {
-        const int64_t top = tile % of_image / across * SIDE - padding, left = tile % across * SIDE - padding;
-        const T *image = x + (tile / of_image * height * width + top * width + left) * channels + c;
+    // What the points of a tile are made from: 6×6 inputs under it (WIDTH = REACH), or the gradients of its outputs.
+    template <int WIDTH>
+    struct Map {
+        const T *values;
+        int64_t height, width, depth, padding;
+    };
+    Map<REACH> inputs(const T *x) const { return {x, height, width, channels, padding}; }
+    Map<SIDE> gradients(const T *g) const { return {g, rows, columns, maps, 0}; }
+
+    static void transform_row(const Vector (&d)[REACH], Vector (&v)[REACH]) { transform_inputs(d, v); }
+    static void transform_row(const Vector (&d)[SIDE], Vector (&v)[REACH]) { scatter_gradients<TAPS>(d, v); }
+
+    // A tile of it, transformed along columns, for the channels from c; nothing of a tile that is not there.
+    template <int WIDTH>
+    void read_columns(const Map<WIDTH> &map, int64_t tile, int64_t c, Vector (&half)[REACH][WIDTH]) const {
+        const int64_t top = tile % of_image / across * SIDE - map.padding, left = tile % across * SIDE - map.padding;
+        const T *image = map.values + (tile / of_image * map.height * map.width + top * map.width + left) * map.depth + c;
         const auto columns_of = [&](auto inside) {
             UNROLL
-            for (int j = 0; j < REACH; j++) {
-                Vector d[REACH], v[REACH];
+            for (int j = 0; j < WIDTH; j++) {
+                Vector d[WIDTH], v[REACH];
                 UNROLL
-                for (int i = 0; i < REACH; i++)
-                    d[i] = inside(i, j) ? load(image + (i * width + j) * channels, channels - c) : Vector{};
-                transform_inputs(d, v);
+                for (int i = 0; i < WIDTH; i++)
+                    d[i] = inside(i, j) ? load(image + (i * map.width + j) * map.depth, map.depth - c) : Vector{};
+                transform_row(d, v);
                 UNROLL
                 for (int i = 0; i < REACH; i++) half[i][j] = v[i];
             }
         };
-        if (top >= 0 && left >= 0 && top + REACH <= height && left + REACH <= width && tile < tiles)
+        if (top >= 0 && left >= 0 && top + WIDTH <= map.height && left + WIDTH <= map.width && tile < tiles)
             columns_of([](int, int) { return true; });
         else
             columns_of([&](int i, int j) {
-                return top + i >= 0 && top + i < height && left + j >= 0 && left + j < width && tile < tiles;
+                return top + i >= 0 && top + i < map.height && left + j >= 0 && left + j < map.width && tile < tiles;
             });
     }
 
-    // The same of the gradients of a tile's outputs, for the maps from k.
-    void read_columns(const T *g, int64_t tile, int64_t k, Vector (&half)[REACH][SIDE]) const {
-        const int64_t top = tile % of_image / across * SIDE, left = tile % across * SIDE;
-        const T *image = g + (tile / of_image * rows * columns + top * columns + left) * maps + k;
-        const auto columns_of = [&](auto inside) {
-            UNROLL
-            for (int j = 0; j < SIDE; j++) {
-                Vector d[SIDE], v[REACH];
-                UNROLL
-                for (int i = 0; i < SIDE; i++)
-                    d[i] = inside(i, j) ? load(image + (i * columns + j) * maps, maps - k) : Vector{};
-                scatter_gradients<TAPS>(d, v);
-                UNROLL
-                for (int i = 0; i < REACH; i++) half[i][j] = v[i];
-            }
-        };
-        if (top + SIDE <= rows && left + SIDE <= columns && tile < tiles)
-            columns_of([](int, int) { return true; });
-        else
-            columns_of([&](int i, int j) { return top + i < rows && left + j < columns && tile < tiles; });
-    }
-
-    static void transform_row(const Vector (&half)[REACH], Vector (&v)[REACH]) { transform_inputs(half, v); }
-    static void transform_row(const Vector (&half)[SIDE], Vector (&v)[REACH]) { scatter_gradients<TAPS>(half, v); }
-
-    // `TILES` tiles of inputs (WIDTH = REACH) or gradients (WIDTH = SIDE), to points that are `apart`: factors from one
-    // tile belong to neighbouring channels, those from two tiles to one channel.
+    // `TILES` tiles of it, to points that are `apart`: factors from one tile belong to neighbouring channels, those from
+    // two tiles to one channel.
     template <int TILES, int WIDTH>
-    void read(const T *map, int64_t depth, int64_t tile, Point *points, int64_t apart) const {
-        for (int64_t c = 0; c < depth; c += LANES) {
+    void read(const Map<WIDTH> &map, int64_t tile, Point *points, int64_t apart) const {
+        for (int64_t c = 0; c < map.depth; c += LANES) {
             Vector half[TILES][REACH][WIDTH];
             UNROLL
             for (int t = 0; t < TILES; t++) read_columns(map, tile + t, c, half[t]);
@@ -508,7 +495,7 @@ void convolve(const Convolution<T, TAPS> &own, const T *x, const float *w, const
         Point *const inputs = reinterpret_cast<Point *>(outputs + POINTS * out_apart);
         const int64_t first = number * block, count = own.tiles - first < block ? own.tiles - first : block;
         for (int64_t t = 0; t < count; t++)
-            own.template read<1, REACH>(x, own.channels, first + t, inputs + t * deep, in_apart);
+            own.template read<1>(own.inputs(x), first + t, inputs + t * deep, in_apart);
         for (int p = 0; p < POINTS; p++)
             for (int64_t panel = 0; panel < panels; panel++)
                 multiply_panel(maps - panel * PANEL, false, count, inputs + p * in_apart, deep, 1,
@@ -541,8 +528,8 @@ void convolve_weights(const Convolution<T, TAPS> &own, const T *x, const T *g, f
         for (int64_t first = begin; first < end; first += block) {
             const int64_t count = ((end - first < block ? end - first : block) + EACH - 1) / EACH;
             for (int64_t t = 0; t < count; t++) {
-                own.template read<EACH, REACH>(x, own.channels, first + t * EACH, inputs + t * deep, x_apart);
-                own.template read<EACH, Convolution<T, TAPS>::SIDE>(g, own.maps, first + t * EACH, gradients + t * maps, g_apart);
+                own.template read<EACH>(own.inputs(x), first + t * EACH, inputs + t * deep, x_apart);
+                own.template read<EACH>(own.gradients(g), first + t * EACH, gradients + t * maps, g_apart);
             }
             for (int64_t k = 0; k < own.maps; k += some) {
                 const int64_t these = own.maps - k < some ? own.maps - k : some;

@@ -147,9 +147,9 @@ def _can_fold(module: nn.Conv2d, x: Tensor) -> tuple[int, int] | None:
     It has to be one whose maps want no gradient: a network's first.
     """
     stride, to = _square(module.stride), _number_format(x)
-    if not _is_known(module, x) or to is None or x.requires_grad or module.padding == "same":
+    if stride is None or stride == 1 or to is None or x.requires_grad:
         return None
-    if stride is None or stride == 1:
+    if module.padding == "same" or not _is_known(module, x):
         return None
     taps, padding = cast(int, _square(module.kernel_size)), cast(int, _padding(module))
     side = -(-taps // stride)

@@ -41,9 +41,10 @@ def make(channels, count, taps, padding, layout=torch.channels_last, **options):
     return nn.Conv2d(channels, count, taps, padding=padding, **options).to(memory_format=layout)
 
 
-def run(module, x, number_format=torch.float32):
-    """Output and gradients: of x, weights and bias."""
-    y = in_turn([module], x)
+def run(module, x):
+    """Output and gradients: of x, weights and bias; by arithmetic in bfloat16 if that is the maps' format."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+        y = in_turn([module], x)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y)
     return [y.detach(), *torch.autograd.grad(y, [x, *module.parameters()], weights)]
 
@@ -52,17 +53,19 @@ def run_exactly(module, x):
     return run(copy.deepcopy(module).double(), x.detach().double().requires_grad_())
 
 
-def run_in_bfloat16(module, x):
-    """The same with maps and gradients in bfloat16, which are exactly those that `run_exactly` is given."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return run(module, x)
-
-
 @pytest.fixture
 def products():
     """What multiplies bfloat16, or the test is left out."""
     if not build.has_bfloat16_products():
         pytest.skip("this processor does not multiply bfloat16 here")
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def number_format(request):
+    """One that these convolutions have here."""
+    if request.param == torch.bfloat16:
+        request.getfixturevalue("products")
+    return request.param
 
 
 def error(found, exact):
@@ -119,7 +122,7 @@ def test_in_bfloat16_they_are_off_by_a_hundredth(shape, layout, calls, products)
     pictures, channels, count, height, width, taps, padding = shape
     module, x = make(channels, count, taps, padding, layout), maps(pictures, channels, height, width)
     x = x.detach().bfloat16().requires_grad_()
-    found = run_in_bfloat16(module, x)
+    found = run(module, x)
     exact = copy.deepcopy(module).double()
     given = x.detach().double().requires_grad_()
     weights = torch.randn(found[0].shape, generator=torch.Generator().manual_seed(2)).bfloat16().double()
@@ -141,33 +144,6 @@ def test_in_bfloat16_weights_keep_their_digits(calls, products):
         module.weight.copy_(module.weight.bfloat16().float() * (1 + 0.9 * 2**-9))
         y, exact = in_turn([module], x).double(), copy.deepcopy(module).double()(x.double())
     assert (y * exact).sum() / exact.square().sum() == pytest.approx(1, abs=3e-4)
-    assert calls == ["convolve"]
-
-
-@pytest.mark.parametrize("shape", [(9, 64, 96, 23, 21), (3, 256, 112, 28, 28), (8, 256, 120, 16, 16)])
-def test_in_bfloat16_one_thread_and_several_give_the_same_bits(shape, calls, products):
-    pictures, channels, count, height, width = shape
-    module, before = make(channels, count, 3, 1), torch.get_num_threads()
-    x = maps(pictures, channels, height, width).detach().bfloat16().requires_grad_()
-    found = []
-    try:
-        for threads in (1, 2, 3, 40):
-            torch.set_num_threads(threads)
-            found.append(run_in_bfloat16(module, x))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for few in found[1:] for one, other in zip(found[0], few, strict=True))
-    assert calls == 4 * ["convolve", "convolve", "convolve_weights"]
-
-
-def test_in_bfloat16_what_is_not_a_number_stays_so(calls, products):
-    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach().bfloat16()
-    x[3, 5, 6, 7] = float("nan")
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        y = in_turn([module], x)
-    assert y[3, :, 5:8, 6:9].isnan().all()
-    assert not y[:3].isnan().any()
-    assert not y[4:].isnan().any()
     assert calls == ["convolve"]
 
 
@@ -194,10 +170,10 @@ def test_each_weight_moves_the_map_to_its_own_place(tap, calls):
 
 
 @pytest.mark.parametrize("shape", [(9, 64, 96, 23, 21), (3, 256, 112, 28, 28), (8, 256, 120, 16, 16)])
-def test_one_thread_and_several_give_the_same_bits(shape, calls):
+def test_one_thread_and_several_give_the_same_bits(shape, number_format, calls):
     pictures, channels, count, height, width = shape
-    module, x = make(channels, count, 3, 1), maps(pictures, channels, height, width)
-    before = torch.get_num_threads()
+    module, before = make(channels, count, 3, 1), torch.get_num_threads()
+    x = maps(pictures, channels, height, width).detach().to(number_format).requires_grad_()
     found = []
     try:
         for threads in (1, 2, 3, 40):
@@ -283,10 +259,11 @@ def test_second_derivatives_are_refused():
         gradient.sum().backward()
 
 
-def test_what_is_not_a_number_stays_so(calls):
-    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach()
+def test_what_is_not_a_number_stays_so(number_format, calls):
+    module, x = make(32, 32, 3, 1), maps(9, 32, 16, 16).detach().to(number_format)
     x[3, 5, 6, 7] = float("nan")
-    y = in_turn([module], x)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=number_format == torch.bfloat16):
+        y = in_turn([module], x)
     assert y[3, :, 5:8, 6:9].isnan().all()
     assert not y[:3].isnan().any()
     assert not y[4:].isnan().any()
