@@ -81,7 +81,6 @@ def main() -> None:
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     given = options.parse_args()
     table = Table("case", "way", "seconds", "spread", "× stock", "test accuracy")
-    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         for name in given.only:
             data, folder, about = Path(place, name, "data"), Path(place, name), CASES[name].about
@@ -98,7 +97,7 @@ def main() -> None:
                     runs.setdefault(way, []).append(answer)
                     Console(stderr=True).print(f"{name}: {way} {answer}", highlight=False)
             first = [run["seconds"] for run in runs["stock float32"]]
-            results[name] = {"about": about, "runs": runs, "ways": {}}
+            case: dict[str, Any] = {"about": about, "runs": runs, "ways": {}}
             for way, several in runs.items():
                 seconds = [run["seconds"] for run in several]
                 row = {
@@ -106,15 +105,15 @@ def main() -> None:
                     "times_stock": statistics.median(one / other for one, other in zip(seconds, first, strict=True)),
                     "accuracy": statistics.mean(run["accuracy"] for run in several),
                 }  # fmt: skip
-                results[name]["ways"][way] = row
+                case["ways"][way] = row
                 table.add_row(
                     about if way == "stock float32" else "", way, f"{row['seconds']:.0f}",
                     f"{row['least']:.0f}…{row['most']:.0f}", f"{row['times_stock']:.2f}", f"{row['accuracy']:.1%}",
                 )  # fmt: skip
+            if given.record:  # each case when it ends: a round takes half an hour
+                record = {"device": given.device, "epochs": EPOCHS, "cases": {name: case}}
+                write_record(given.record, by_plan(f"commands-{name}-{given.device}", given.device), record)
     Console().print(table)
-    if given.record:
-        record = {"device": given.device, "epochs": EPOCHS, "cases": results}
-        write_record(given.record, by_plan(f"commands-{given.device}", given.device), record)
 
 
 if __name__ == "__main__":
