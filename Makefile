@@ -32,6 +32,7 @@ prove: .venv/.dev
 
 docs: .venv/.docs
 	$(BIN)/python docs/make_errors.py
+	$(BIN)/python docs/make_doctor.py
 	$(BIN)/python docs/make_performance.py
 	$(BIN)/sphinx-build -q -W docs docs/_build
 

@@ -24,17 +24,32 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.sources import load_data, load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
+from eyebright.doctor.answers import ask
+from eyebright.doctor.diagnosis import Diagnosis
+from eyebright.doctor.examine import Watch, examine
+from eyebright.doctor.history import History, read_history
 from eyebright.engines.build import INT8, check_engine
 from eyebright.engines.choose import use_engine
-from eyebright.errors import DataError, DataWarning, EyebrightError, ModelError, RecipeError, RunError, StoredFileError
+from eyebright.errors import (
+    DataError,
+    DataWarning,
+    EyebrightError,
+    ModelError,
+    RecipeError,
+    RunError,
+    StoredFileError,
+    TrainingDivergedError,
+)
 from eyebright.evaluation.evaluate import CENTRE
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.evaluation.views import Views
+from eyebright.inspection.filters import Filters, compare_filters
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
 from eyebright.models.published import WEIGHTS
 from eyebright.training.estimate import Estimate, in_words
 from eyebright.training.fit import Fit
+from eyebright.training.observe import Observation
 from eyebright.training.progress import Display
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import Run
@@ -353,6 +368,76 @@ def report(path: str | Path, *, root: str | Path | None = None, device: str = "a
         return _conclude(run, splits, screen)
 
 
+def diagnose(
+    path: str | Path, *, root: str | Path | None = None, device: str = "auto", quick: bool = False
+) -> tuple[History, list[Diagnosis]]:
+    """What is wrong with a run, the worst first: nothing, with a healthy one.
+
+    Args:
+        path: its folder; it may still be training.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        quick: look only at what the run has written, not at its pictures.
+
+    Returns:
+        What was looked at, and the findings.
+
+    Raises:
+        RunError: it is not a run, or has not begun to train.
+        DataError: the pictures are not those that it was trained with.
+    """
+    run = Run.open(path)
+    if not run.has_contract or not run.steps():
+        raise RunError(
+            f"{path} has not begun to train",
+            expected="a run of at least one step",
+            remedy=f"eyebright train --resume {path}",
+        )
+    if quick or not run.classifier_path.exists():
+        history = read_history(run)
+        return history, examine(history)
+    with Display(Console(stderr=True)) as screen:
+        splits = _load(run.recipe, root)
+        screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
+        _check_same_data(run, make_contract(splits, on_read=screen.tick))
+        history = read_history(run, ask(run.classifier(device), run.recipe, splits, run.seed, screen.begin))
+        return history, examine(history)
+
+
+def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | Path | None = None) -> Filters:
+    """A convolution's kernels before training and after it.
+
+    Args:
+        path: a run's folder.
+        layer: the convolution's state-dict prefix; default: the first.
+        root: where published sets are: first weights of some networks depend on the pictures.
+
+    Raises:
+        RunError: it is not a run.
+        ModelError: there is no such convolution.
+        StoredFileError: it has no classifier yet.
+    """
+    run = Run.open(path)
+    after = run.classifier("cpu").model
+    return compare_filters(run.first_model(lambda: _load(run.recipe, root).train), after, layer)
+
+
+def read_observations(path: str | Path) -> list[Observation]:
+    """What was seen inside a run's network while it trained.
+
+    Raises:
+        RunError: it is not a run, or was not observed.
+    """
+    observations = Run.open(path).observations()
+    if not observations:
+        raise RunError(
+            f"{path} was not looked into while it trained",
+            expected="a run with observations, in layers.jsonl",
+            remedy="train it with training.observe_steps=100",
+        )
+    return observations
+
+
 def verify(path: str | Path) -> dict[str, str | None]:
     """Compares the checksums of a run's files, or of a classifier file.
 
@@ -459,6 +544,7 @@ def _travel(
 
 def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) -> Estimate:
     estimate = Estimate(fit)
+    watch = Watch(read_history(run))
     board = TensorBoard(run.path / "tensorboard", fit.step) if tensorboard else None
     stop.patient = True
     try:
@@ -466,11 +552,16 @@ def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) 
             estimate.take(report)
             run.record(report, fit)
             screen.take(report, fit, estimate)
+            for finding in watch.take(report):
+                screen.say(f"{finding.severity}: {finding.problem}: {finding.evidence[0]}. To do: {finding.remedy}")
             if board is not None:
                 board.take(report)
             if stop.asked:
                 run.checkpoint(fit)
                 raise Interrupted(run.path)
+    except TrainingDivergedError as error:
+        run.write_environment({"diverged": error.problem})
+        raise
     finally:
         stop.patient = False
         if board is not None:

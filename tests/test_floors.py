@@ -17,6 +17,7 @@ FLOORS = (
     ("training", "engines"),
     ("inspection",),
     ("lab", "curation"),
+    ("doctor",),
     ("road",),
     ("crossvalidation",),
     ("cli",),

@@ -58,7 +58,7 @@ def test_a_run_leaves_everything_behind(finished):
     names = {path.name for path in finished.path.iterdir()} - {".lock"}
     assert names == {
         "recipe.toml", "split.json", "split.safetensors", "environment.json", "metrics.jsonl", "steps.jsonl",
-        "checkpoints", "classifier.safetensors", "evaluation.json", "report.html",
+        "layers.jsonl", "checkpoints", "classifier.safetensors", "evaluation.json", "report.html",
     }  # fmt: skip
     assert finished.finished
     assert finished.evaluation["count"] == 360
@@ -540,8 +540,9 @@ def test_files_of_a_run_that_were_changed_are_named(tmp_path, quiet):
     run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=2"], console=quiet)
     whole = road.verify(run.path)
     assert set(whole) == {
-        "environment.json", "recipe.toml", "metrics.jsonl", "steps.jsonl", "report.html", "classifier.safetensors",
-        "split.json, split.safetensors", "evaluation.json",
+        "environment.json", "recipe.toml", "metrics.jsonl", "steps.jsonl", "layers.jsonl", "report.html",
+        "classifier.safetensors",
+                "split.json, split.safetensors", "evaluation.json",
         *(f"checkpoints/{path.name}" for path in list_checkpoints(run.path / "checkpoints")),
     }  # fmt: skip
     assert not any(whole.values())

@@ -73,9 +73,11 @@ class LeNet5(Network):
 class ScaledTanh(nn.Module):
     """1.7159 tanh(2/3 x): its values at ±1 are ±1 (appendix A)."""
 
+    bound = 1.7159
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, which it keeps."""
-        return 1.7159 * torch.tanh(x * (2 / 3))
+        return self.bound * torch.tanh(x * (2 / 3))
 
 
 class Subsampling(nn.Module):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,13 @@ from eyebright.data.labels import is_multi_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan, keep_freed_memory
-from eyebright.errors import DataError, InputSizeError, ModelError, RecipeError, RunError, TrainingDivergedError
+from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import evaluate_any
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
-from eyebright.models.catalog import find_entry
-from eyebright.models.create import check_options, create_model
-from eyebright.random import seeded
+from eyebright.random import generator, seeded
 from eyebright.training.average import WeightAverage
+from eyebright.training.first import create_first, introduce
 from eyebright.training.loss import (
     class_weights,
     count_outputs,
@@ -38,6 +37,7 @@ from eyebright.training.loss import (
     picture_losses,
     total_weight,
 )
+from eyebright.training.observe import PICTURES, Observation, Observer
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
@@ -62,6 +62,7 @@ class StepReport:
         learning_rate: that was used.
         images: pictures in the batch.
         seconds: that the step took, loading included.
+        observation: what was seen inside the network, in every `observe_steps`-th step; None in others.
     """
 
     epoch: int
@@ -72,6 +73,7 @@ class StepReport:
     learning_rate: float
     images: int
     seconds: float
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,9 @@ class Fit:
         self.val = splits.val and keep_ready(splits.val, self.prepare, on_read=on_read)
         self.classes = splits.classes
 
-        self.model = self._create_model(outputs)
+        self.model = create_first(recipe, self.prepare, outputs, seed)
         self.size = _check_pictures(self.model, self.prepare, train, recipe.training.sides)
-        self._introduce(train)
+        introduce(self.model, recipe, self.prepare, train)
         self.plan.place_model(self.model)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
@@ -191,6 +193,7 @@ class Fit:
             train, self.prepare, self.plan, recipe.training.batch_size, augment=recipe.augment, shuffle=True,
             seed=seed, workers=workers, per_epoch=self.selection.per_epoch if self.selection else None,
         )  # fmt: skip
+        self.observer = Observer(self.model, self._pictures_to_look_at(train), self.plan)
 
         self.epoch = 0  # whole epochs done
         self.step_in_epoch = 0
@@ -224,7 +227,7 @@ class Fit:
             with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
                 started = time.perf_counter()
                 for batch in batches:
-                    loss, learning_rate = self._train_step(batch)
+                    loss, learning_rate, observation = self._train_step(batch)
                     seconds = time.perf_counter() - started
                     self._totals.seconds += seconds
                     yield StepReport(
@@ -236,6 +239,7 @@ class Fit:
                         learning_rate=learning_rate,
                         images=len(batch.indices),
                         seconds=seconds,
+                        observation=observation,
                     )
                     started = time.perf_counter()
             yield self._end_epoch()
@@ -324,50 +328,14 @@ class Fit:
         check_weights({name: value for name, value in tensors.items() if name not in optimizer}, expected)
         check_optimizer_tensors(self.optimizer, _with_prefix(tensors, "optimizer."))
 
-    def _create_model(self, outputs: int) -> Network:
-        section = self.recipe.model
-        options = self._size_option() | {"in_channels": self.prepare.channels}
-        options |= section.options | self._auxiliary_option()
-        return create_model(section.name, num_classes=outputs, weights=section.weights, seed=self.seed, **options)
+    def _pictures_to_look_at(self, train: Pictures) -> Tensor:
+        """A few training pictures, the same ones for a seed, prepared as for validation."""
+        order = torch.randperm(len(train), generator=generator(self.seed, "observe")).numpy()
+        few = train.select(np.sort(order[:PICTURES]))
+        return next(Loader(few, self.prepare, self.plan, len(few)).batches()).inputs
 
-    def _introduce(self, train: Pictures) -> None:
-        """First weights that depend on the pictures, where the network has some and they do not come from a file."""
-        if self.model.pictures_wanted and self.recipe.model.weights is None:
-            first = train.select(np.arange(min(self.model.pictures_wanted, len(train))))
-            loader = Loader(first, self.prepare, replace(self.plan, device="cpu"), batch_size=256)
-            self.model.meet(torch.cat([batch.inputs for batch in loader.batches()]))
-
-    def _size_option(self) -> dict[str, int]:
-        """The size of the pictures, for a network that is built for one; what it can't take is said later."""
-        name, size = self.recipe.model.name, self.prepare.output_size
-        if size is None or "input_size" not in find_entry(name).options:
-            return {}
-        option = {"input_size": size[0]}
-        with suppress(ModelError):
-            check_options(name, option)
-            return option
-        return {}
-
-    def _auxiliary_option(self) -> dict[str, bool]:
-        name, weight = self.recipe.model.name, self.recipe.training.auxiliary_weight
-        has_option = "auxiliary_heads" in find_entry(name).options
-        if weight and not has_option:
-            raise RecipeError(
-                f"auxiliary_weight = {weight} for {name}, which has no auxiliary heads",
-                expected="a network that has some, such as googlenet",
-                remedy="leave training.auxiliary_weight out",
-            )
-        if self.recipe.model.options.get("auxiliary_heads", bool(weight)) != bool(weight):
-            raise RecipeError(
-                f"model.auxiliary_heads = {self.recipe.model.options['auxiliary_heads']} "
-                f"with training.auxiliary_weight = {weight}",
-                expected="auxiliary heads where their loss has a weight, and none where it has not",
-                remedy="set training.auxiliary_weight alone: 0.3, or 0 for none",
-            )
-        return {"auxiliary_heads": bool(weight)} if has_option else {}
-
-    def _train_step(self, batch: Batch) -> tuple[float, float]:
-        """One update; returns the batch's mean loss and the learning rate."""
+    def _train_step(self, batch: Batch) -> tuple[float, float, Observation | None]:
+        """One update; returns the batch's mean loss, the learning rate, and what was seen inside the network."""
         training = self.recipe.training
         self.model.train()
         weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
@@ -401,14 +369,24 @@ class Fit:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         learning_rate = self._learning_rate()
         set_learning_rate(self.optimizer, learning_rate)
-        self.optimizer.step()
+        observation = self._make_step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model)
         self.step += 1
         self.step_in_epoch += 1
         self._totals.add(mean_loss, int(right), len(batch.indices), learning_rate)
-        return mean_loss, learning_rate
+        return mean_loss, learning_rate, observation
+
+    def _make_step(self) -> Observation | None:
+        """The optimiser's step, observed where it is one to look at: the first, every `observe_steps`-th, the last."""
+        every, last = self.recipe.training.observe_steps, self.loader.steps * self.recipe.training.epochs - 1
+        if not every or (self.step % every and self.step != last):
+            self.optimizer.step()
+            return None
+        with self.observer.watch(self.step + 1, self.epoch + 1) as seen:
+            self.optimizer.step()
+        return seen[0]
 
     def _shrink(self, inputs: Tensor) -> Tensor:
         """Pictures `[N, C, H, W]` at the size that the recipe's `sides` gives to this step."""

@@ -165,6 +165,8 @@ class TrainingSection(_Section):
         monitor: figure on validation by which the best weights are told.
         keep: which weights are kept in the end; without validation the last ones.
         early_stop_epochs: stop when the monitored figure has not improved for so many epochs.
+        observe_steps: every so many steps the inside of the network is looked at (see `training.observe`), and in the
+            first and the last one; 0: never. It changes nothing in training.
         number_format: of the arithmetic; ``"auto"``: bfloat16 where the hardware multiplies it.
     """
 
@@ -198,6 +200,7 @@ class TrainingSection(_Section):
     keep: Literal["best", "last"] = "best"
     early_stop_epochs: Epochs | None = None
     auxiliary_weight: Fraction = 0.0
+    observe_steps: Annotated[int, Field(ge=0)] = 100
     number_format: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from eyebright.classifier import Classifier
+from eyebright.data.images import Pictures
 from eyebright.data.split import Contract
 from eyebright.device import Plan, describe_machine
 from eyebright.errors import OutputError, RunError, StoredFileError
@@ -34,6 +35,7 @@ from eyebright.files import (
     write_json,
     write_text,
 )
+from eyebright.layers.network import Network
 from eyebright.training.checkpoint import (
     Checkpoint,
     Lengths,
@@ -42,7 +44,10 @@ from eyebright.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
+from eyebright.training.first import create_first, introduce, needs_pictures
 from eyebright.training.fit import Fit, Report, StepReport
+from eyebright.training.loss import count_outputs
+from eyebright.training.observe import Observation
 from eyebright.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_SECONDS = 300  # within long epochs, a checkpoint is written this often
@@ -50,7 +55,7 @@ METRICS = (
     "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
     "learning_rate", "seconds", "images_per_second",
 )  # fmt: skip
-LINES = ("metrics.jsonl", "steps.jsonl")  # the files that grow
+LINES = ("metrics.jsonl", "steps.jsonl", "layers.jsonl")  # the files that grow
 
 
 class Run:
@@ -64,6 +69,7 @@ class Run:
                                     test part, checksums of the files without one of their own
     ``metrics.jsonl``               a line an epoch
     ``steps.jsonl``                 a line a step
+    ``layers.jsonl``                a line for each step in which the layers were looked at
     ``checkpoints/``                the last two and the best
     ``classifier.safetensors``      what was trained
     ``evaluation.json``             the figures on the test part
@@ -248,6 +254,21 @@ class Run:
         """
         return Classifier.load(self.classifier_path, device=device)
 
+    def first_model(self, pictures: Callable[[], Pictures]) -> Network:
+        """The network as it was before training, bit for bit: the seed gives it again.
+
+        Args:
+            pictures: gives the training part; asked only where first weights depend on the pictures.
+        """
+        recipe, contract = self.recipe, self.contract
+        outputs = count_outputs(recipe.training, contract.labels["train"], contract.classes)
+        model = create_first(recipe, recipe.prepare, outputs, self.seed)
+        if needs_pictures(model, recipe):
+            train = pictures()
+            introduce(model, recipe, recipe.prepare.settle(train), train)
+        model.remove_auxiliary_heads()
+        return model.eval()
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``: one for each epoch."""
         return _read_lines(self.path / "metrics.jsonl")
@@ -264,6 +285,10 @@ class Run:
     def steps(self) -> list[dict[str, Any]]:
         """The lines of ``steps.jsonl``: one for each step."""
         return _read_lines(self.path / "steps.jsonl")
+
+    def observations(self) -> list[Observation]:
+        """What was seen inside the network: the lines of ``layers.jsonl``."""
+        return [Observation.from_dict(line) for line in _read_lines(self.path / "layers.jsonl")]
 
     def write_contract(self, contract: Contract) -> None:
         """Keeps which pictures are in which part."""
@@ -303,6 +328,8 @@ class Run:
         else:
             line = {"step": report.step, "epoch": report.epoch, "loss": report.loss}
             append_line(self.path / "steps.jsonl", json.dumps(line | {"learning_rate": report.learning_rate}))
+            if report.observation is not None:
+                append_line(self.path / "layers.jsonl", json.dumps(report.observation.as_dict()))
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self.checkpoint(fit)
 
@@ -369,7 +396,7 @@ class Run:
         fit.classifier().save(self.classifier_path)
         for path in self._lines():
             sync(path)
-        self._write_checksums(*LINES)
+        self._write_checksums(*(path.name for path in self._lines()))
         seconds = sum(line["seconds"] for line in self.metrics())
         self.write_environment(
             {"finished": _now(), "training_seconds": seconds, "estimated_seconds": estimated_seconds}

@@ -214,7 +214,11 @@ def test_training_takes_the_kernels_of_its_plan(calls, monkeypatch):
 def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones():
     wide = Images(np.tile(pictures(64, channels=3).pixels, (1, 1, 2, 1)), pictures(64).labels, ("a", "b", "c"))
     settings = recipe(
-        model={"name": "cnn_cifar"}, prepare={"channels": 3}, epochs=2, sides=[[0, 16], [0.5, 24], [0.75, 40]]
+        model={"name": "cnn_cifar"},
+        prepare={"channels": 3},
+        epochs=2,
+        sides=[[0, 16], [0.5, 24], [0.75, 40]],
+        observe_steps=0,
     )
     seen = []
     fit = Fit(settings, make_splits({"train": wide, "test": wide}, val_fraction=0.25))
