@@ -44,6 +44,7 @@ from eyebright.evaluation.evaluate import CENTRE
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.evaluation.views import Views
 from eyebright.inspection.filters import Filters, compare_filters
+from eyebright.inspection.pictures import sample
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
 from eyebright.models.published import WEIGHTS
@@ -420,6 +421,46 @@ def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | P
     run = Run.open(path)
     after = run.classifier("cpu").model
     return compare_filters(run.first_model(lambda: _load(run.recipe, root).train), after, layer)
+
+
+def open_pictures(
+    path: str | Path,
+    part: str = "val",
+    count: int | None = None,
+    *,
+    root: str | Path | None = None,
+    device: str = "auto",
+) -> tuple[Classifier, Pictures]:
+    """A run's classifier, and pictures to look at it with.
+
+    Args:
+        path: the run's folder.
+        part: ``"train"``, ``"val"`` or ``"test"``; opening test is noted. Without validation, training stands for it.
+        count: how many, a sample that the run's seed chooses; default: all.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        RunError: it is not a run.
+        StoredFileError: it has no classifier yet.
+        DataError: the run has no such part, or its pictures can have several labels.
+    """
+    run = Run.open(path)
+    classifier = run.classifier(device)
+    parts = _load(run.recipe, root).parts()
+    pictures = parts["train"] if part == "val" and "val" not in parts else _find_part(parts, part, str(path))
+    if classifier.multi_label:
+        raise DataError(
+            f"{path} answers with several labels for a picture",
+            expected="one label: what is drawn here is of one answer",
+            remedy="see the run's report.html for its labels",
+        )
+    if part == "test":
+        with run.locked():
+            run.open_test("inspect")
+    if count is not None and count < len(pictures):
+        pictures = pictures.select(sample(count, len(pictures), run.seed))
+    return classifier, pictures
 
 
 def read_observations(path: str | Path) -> list[Observation]:

@@ -273,6 +273,19 @@ class Run:
         """The lines of ``metrics.jsonl``: one for each epoch."""
         return _read_lines(self.path / "metrics.jsonl")
 
+    def require_epochs(self) -> None:
+        """Checks that there is something to draw.
+
+        Raises:
+            RunError: no epoch is done yet.
+        """
+        if not self.metrics():
+            raise RunError(
+                f"{self.path} has no epoch yet",
+                expected="a run of at least one whole epoch",
+                remedy=f"wait, or eyebright train --resume {self.path}",
+            )
+
     def kept_epoch(self) -> dict[str, Any]:
         """The line of the epoch whose weights are kept: the best on validation, or the last."""
         lines, training = self.metrics(), self.recipe.training

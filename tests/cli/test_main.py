@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eyebright.classifier import Classifier
 from eyebright.cli import main
-from eyebright.data.sources import load_data
 from eyebright.errors import EyebrightError
-from eyebright.training.fit import Fit
-from eyebright.training.recipe import list_recipes, load_recipe
+from eyebright.training.recipe import list_recipes
 
 
 @pytest.fixture(scope="module")
@@ -184,62 +181,6 @@ def test_verify_names_every_file_and_what_is_wrong(eyebright, run, tmp_path):
     found = json.loads(eyebright("verify", copy, "--json").stdout)
     assert [name for name, problem in found.items() if problem] == ["metrics.jsonl"]
     assert "whole" in eyebright("verify", run / "classifier.safetensors").stdout
-
-
-def test_the_doctor_says_what_is_wrong_and_draws_it(eyebright, run, tmp_path):
-    picture = tmp_path / "found.svg"
-    done = eyebright("doctor", run, "--figure", picture)
-    assert done.returncode == 0
-    assert "warning: validation has only 144 pictures [validation_too_small]" in done.stdout
-    assert "  to do: data.val_fraction=0.2" in done.stdout
-    assert b"validation too small" in picture.read_bytes()
-    found = json.loads(eyebright("doctor", run, "--quick", "--json").stdout)
-    assert [finding["name"] for finding in found["findings"]] == ["validation_too_small"]
-    assert found["rules"] > 20
-    done = eyebright("doctor", run, "--figure", tmp_path / "found.txt")
-    assert done.returncode == 1
-    assert "cannot draw into" in done.stderr
-
-
-def test_a_run_that_has_not_begun_has_nothing_to_be_examined(eyebright, run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    (copy / "steps.jsonl").unlink()
-    (copy / "layers.jsonl").unlink()
-    done = eyebright("doctor", copy)
-    assert done.returncode == 1
-    assert "has not begun to train" in done.stderr
-    done = eyebright("inspect", copy, "gradients")
-    assert done.returncode == 1
-    assert "was not looked into while it trained" in done.stderr
-
-
-@pytest.mark.parametrize("what", ["filters", "gradients", "shift"])
-def test_inspect_draws_and_says_what_there_is_to_see(what, eyebright, run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    done = eyebright("inspect", copy, what)
-    assert done.returncode == 0
-    path = copy / "inspection" / f"{what}.png"
-    assert done.stdout.endswith(f"figure: {path}\n")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    values = json.loads(eyebright("inspect", copy, what, "--json", "--figure", tmp_path / "x.svg").stdout)
-    assert values["findings"]
-    assert values["figure"] == str(tmp_path / "x.svg")
-
-
-def test_inspect_shows_the_weights_that_the_run_began_with(eyebright, run, tmp_path):
-    values = json.loads(
-        eyebright("inspect", run, "filters", "--layer", "c3.0", "--json", "--figure", tmp_path / "x.png").stdout
-    )
-    assert values["shape"] == [16, 6, 5, 5]
-    fit = Fit(load_recipe("lenet5-digits", ["training.epochs=2"]), load_data("digits"), seed=3)
-    before = fit.model.get_submodule("c3.0").weight.detach().clone()
-    after = Classifier.load(run / "classifier.safetensors").model.get_submodule("c3.0").weight.detach()
-    lengths = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
-    found = {kernel["kernel"]: kernel["distance"] for kernel in values["kernels"]}
-    assert [found[kernel] for kernel in range(16)] == pytest.approx(lengths.tolist(), rel=1e-4)
-    done = eyebright("inspect", run, "filters", "--layer", "c3")
-    assert done.returncode == 1
-    assert "has no convolution 'c3'" in done.stderr
 
 
 def test_what_we_warn_of_is_one_plain_line(eyebright, run, tmp_path):

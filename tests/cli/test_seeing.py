@@ -1,0 +1,106 @@
+"""`eyebright doctor` and `eyebright inspect`, as their users call them."""
+
+import json
+import shutil
+
+import pytest
+
+from eyebright import road
+from eyebright.classifier import Classifier
+from eyebright.data.sources import load_data
+from eyebright.training.fit import Fit
+from eyebright.training.recipe import load_recipe
+from eyebright.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run; its test part has been opened once."""
+    path = tmp_path_factory.mktemp("seeing") / "run"
+    road.train("lenet5-digits", out=path, seed=3, changes=["training.epochs=2"])
+    return path
+
+
+def test_the_doctor_says_what_is_wrong_and_draws_it(eyebright, run, tmp_path):
+    picture = tmp_path / "found.svg"
+    done = eyebright("doctor", run, "--figure", picture)
+    assert done.returncode == 0
+    assert "warning: validation has only 144 pictures [validation_too_small]" in done.stdout
+    assert "  to do: data.val_fraction=0.2" in done.stdout
+    assert b"validation too small" in picture.read_bytes()
+    found = json.loads(eyebright("doctor", run, "--quick", "--json").stdout)
+    assert [finding["name"] for finding in found["findings"]] == ["validation_too_small"]
+    assert found["rules"] > 20
+    done = eyebright("doctor", run, "--figure", tmp_path / "found.txt")
+    assert done.returncode == 1
+    assert "cannot draw into" in done.stderr
+
+
+def test_a_run_that_has_not_begun_has_nothing_to_be_examined(eyebright, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "steps.jsonl").unlink()
+    (copy / "layers.jsonl").unlink()
+    done = eyebright("doctor", copy)
+    assert done.returncode == 1
+    assert "has not begun to train" in done.stderr
+    done = eyebright("inspect", copy, "gradients")
+    assert done.returncode == 1
+    assert "was not looked into while it trained" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "figures"),
+    [
+        ("curves", ("",)), ("filters", ("",)), ("features", ("", "-maps")), ("shift", ("",)), ("gradients", ("",)),
+        ("saliency", ("",)), ("mistakes", ("", "-pairs", "-classes")), ("embedding", ("",)), ("robustness", ("",)),
+    ],
+)  # fmt: skip
+def test_inspect_draws_and_says_what_there_is_to_see(what, figures, eyebright, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    done = eyebright("inspect", copy, what)
+    assert (done.returncode, done.stderr) == (0, "")
+    paths = [copy / "inspection" / f"{what}{ending}.png" for ending in figures]
+    assert done.stdout.splitlines()[-len(paths) :] == [f"figure: {path}" for path in paths]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    values = json.loads(eyebright("inspect", copy, what, "--count", 5, "--json", "--figure", tmp_path / "x.svg").stdout)
+    assert values["findings"]
+    assert values["figures"] == [str(tmp_path / f"x{ending}.svg") for ending in figures]
+    assert len(Run.open(copy).environment["test_openings"]) == 1  # the run's own
+
+
+def test_inspecting_test_pictures_is_noted(eyebright, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    assert eyebright("inspect", copy, "mistakes", "--split", "test").returncode == 0
+    assert [opened["purpose"] for opened in Run.open(copy).environment["test_openings"]] == ["report", "inspect"]
+    findings = json.loads(eyebright("doctor", copy, "--quick", "--json").stdout)["findings"]
+    assert "test_opened_often" in [finding["name"] for finding in findings]
+
+
+def test_runs_that_differ_in_their_seeds_are_one_curve(eyebright, run, tmp_path):
+    other, third, picture = tmp_path / "other", tmp_path / "third", tmp_path / "curves.png"
+    for path, epochs in ((other, 2), (third, 1)):
+        done = eyebright("train", "lenet5-digits", "--out", path, "--set", f"training.epochs={epochs}", "--seed", 4)
+        assert done.returncode == 0
+    done = eyebright("inspect", run, "curves", "--beside", other, "--beside", third, "--json", "--figure", picture)
+    runs = json.loads(done.stdout)["runs"]
+    assert {name: len(several) for name, several in runs.items()} == {"run": 2, "third": 1}
+    (third / "metrics.jsonl").unlink()
+    done = eyebright("inspect", third, "curves", "--figure", picture)
+    assert done.returncode == 1
+    assert "has no epoch yet" in done.stderr
+
+
+def test_inspect_shows_the_weights_that_the_run_began_with(eyebright, run, tmp_path):
+    values = json.loads(
+        eyebright("inspect", run, "filters", "--layer", "c3.0", "--json", "--figure", tmp_path / "x.png").stdout
+    )
+    assert values["shape"] == [16, 6, 5, 5]
+    fit = Fit(load_recipe("lenet5-digits", ["training.epochs=2"]), load_data("digits"), seed=3)
+    before = fit.model.get_submodule("c3.0").weight.detach().clone()
+    after = Classifier.load(run / "classifier.safetensors").model.get_submodule("c3.0").weight.detach()
+    lengths = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
+    found = {kernel["kernel"]: kernel["distance"] for kernel in values["kernels"]}
+    assert [found[kernel] for kernel in range(16)] == pytest.approx(lengths.tolist(), rel=1e-4)
+    done = eyebright("inspect", run, "filters", "--layer", "c3")
+    assert done.returncode == 1
+    assert "has no convolution 'c3'" in done.stderr
