@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from eyebright.classifier import Classifier
 from eyebright.data.amend import amend, apply_decisions
 from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
+from eyebright.data.labels import is_multi_label
 from eyebright.data.sources import load_data, load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
@@ -40,10 +41,12 @@ from eyebright.errors import (
     StoredFileError,
     TrainingDivergedError,
 )
-from eyebright.evaluation.evaluate import CENTRE
+from eyebright.evaluation.evaluate import CENTRE, Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.evaluation.views import Views
+from eyebright.inspection.comparison import Comparison, Trained, check_same, compare_trained
 from eyebright.inspection.filters import Filters, compare_filters
+from eyebright.inspection.finding import many
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.report import write_report
 from eyebright.models.catalog import CATALOG
@@ -403,6 +406,74 @@ def diagnose(
         _check_same_data(run, make_contract(splits, on_read=screen.tick))
         history = read_history(run, ask(run.classifier(device), run.recipe, splits, run.seed, screen.begin))
         return history, examine(history)
+
+
+def compare(
+    paths: Sequence[str | Path], *, final: bool = False, root: str | Path | None = None, device: str = "auto"
+) -> list[Comparison]:
+    """Which of several runs is best on validation, by how much, and whether that could be chance.
+
+    Runs whose recipes are the same and whose seeds differ count as one way to train.
+
+    Args:
+        paths: the runs' folders, two or more.
+        final: whether to answer the test part, too; each run notes that it was opened. The choice stays validation's.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The comparison on validation; with `final` that on test, in the same order of runs as they do there.
+
+    Raises:
+        RunError: fewer than two runs, one that is no run, the same twice, or runs on different pictures.
+        DataError: the runs have no validation part, or several labels for a picture.
+    """
+    runs = [Run.open(path) for path in paths]
+    if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
+        raise RunError(
+            f"{many(len(runs), 'run')} to compare: {', '.join(str(run.path) for run in runs)}",
+            expected="two or more, each once",
+            remedy="name another run",
+        )
+    found = _compare(runs, "val", root, device)
+    return [found, _compare(runs, "test", root, device, found.chosen.name)] if final else [found]
+
+
+def _compare(
+    runs: Sequence[Run], part: str, root: str | Path | None, device: str, chosen: str | None = None
+) -> Comparison:
+    contracts = [run.contract for run in runs]
+    for run, contract in zip(runs, contracts, strict=True):
+        if part not in contract.labels or is_multi_label(contract.labels[part]):
+            raise DataError(
+                f"{run.path} has no {part} part" if part not in contract.labels else f"{run.path} has several labels",
+                expected="runs that were validated on pictures of one label each",
+                remedy="train with data.val_fraction=0.1" if part not in contract.labels else "see their reports",
+            )
+    names = [str(run.path) for run in runs]
+    check_same(names, [one.digests[part].tobytes() + one.labels[part].tobytes() for one in contracts], part)
+    pictures = _load(runs[0].recipe, root).parts()[part]
+    together: dict[str, Trained] = {}
+    with Display(Console(stderr=True)) as screen:
+        for run in runs:
+            if part == "test":
+                with run.locked():
+                    run.open_test("compare")
+            screen.count(f"{run.path.name} answers", len(pictures))
+            evaluation = evaluate_any(run.classifier(device), pictures, on_batch=screen.reach)
+            assert isinstance(evaluation, Evaluation)
+            way = together.setdefault(run.recipe.to_toml(), Trained(run.path.name, {}))
+            if run.seed in way.right:
+                raise RunError(
+                    f"{run.path} and another run have the same recipe and seed {run.seed}",
+                    expected="runs that differ in their recipes or seeds",
+                    remedy="leave one of them out",
+                )
+            way.right[run.seed] = evaluation.predictions == evaluation.labels
+    if len(together) == 1:  # seeds of one recipe: each stands for itself
+        (only,) = together.values()
+        together = {run.path.name: Trained(run.path.name, {run.seed: only.right[run.seed]}) for run in runs}
+    return compare_trained(list(together.values()), part, chosen)
 
 
 def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | Path | None = None) -> Filters:

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from eyebright import __version__
-from eyebright.cli import curate, data, doctor, evaluate, inspect, models, predict, recipes, report, train, verify
+from eyebright.cli import (
+    compare,
+    curate,
+    data,
+    doctor,
+    evaluate,
+    inspect,
+    models,
+    predict,
+    recipes,
+    report,
+    train,
+    verify,
+)
 from eyebright.errors import DataWarning, EyebrightError
 
 app = typer.Typer(
@@ -20,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, verify):
+for command in (train, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, verify):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 

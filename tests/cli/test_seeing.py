@@ -104,3 +104,37 @@ def test_inspect_shows_the_weights_that_the_run_began_with(eyebright, run, tmp_p
     done = eyebright("inspect", run, "filters", "--layer", "c3")
     assert done.returncode == 1
     assert "has no convolution 'c3'" in done.stderr
+
+
+def test_compare_chooses_on_validation_and_opens_test_only_in_the_end(eyebright, run, tmp_path):
+    other, picture = tmp_path / "other", tmp_path / "compared.png"
+    assert eyebright("train", "lenet5-digits", "--out", other, "--set", "training.epochs=6").returncode == 0
+    mine = shutil.copytree(run, tmp_path / "mine")
+    done = eyebright("compare", mine, other, "--figure", picture)
+    assert done.returncode == 0
+    assert "on 144 validation pictures other is best" in done.stdout
+    assert "mine, " in done.stdout
+    assert "test" not in done.stdout.replace("what test says of it", "")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert [len(Run.open(path).environment["test_openings"]) for path in (mine, other)] == [1, 1]
+    values = json.loads(eyebright("compare", mine, other, "--final", "--json").stdout)
+    assert values["val"]["chosen"] == values["test"]["chosen"] == "other"
+    assert values["test"]["pictures"] == 360
+    accuracy = Run.open(other).evaluation["top1"]
+    assert values["test"]["runs"][0]["accuracy"] == pytest.approx(accuracy)
+    assert [len(Run.open(path).environment["test_openings"]) for path in (mine, other)] == [2, 2]
+
+
+def test_what_cannot_be_compared_is_refused(eyebright, run, tmp_path):
+    done = eyebright("compare", run)
+    assert (done.returncode, "1 run to compare" in done.stderr) == (1, True)
+    copy = shutil.copytree(run, tmp_path / "copy")
+    done = eyebright("compare", run, copy)
+    assert (done.returncode, "have the same recipe and seed 3" in done.stderr) == (1, True)
+    changes = ["--set", "training.epochs=1", "--set"]
+    assert eyebright("train", "lenet5-digits", "--out", tmp_path / "b", *changes, "data.split_seed=5").returncode == 0
+    done = eyebright("compare", run, tmp_path / "b")
+    assert (done.returncode, "have different val parts" in done.stderr) == (1, True)
+    assert eyebright("train", "lenet5-digits", "--out", tmp_path / "c", *changes, "data.val_fraction=0").returncode == 0
+    done = eyebright("compare", run, tmp_path / "c")
+    assert (done.returncode, "has no val part" in done.stderr) == (1, True)
