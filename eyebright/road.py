@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -695,7 +695,11 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     run.write_evaluation(evaluation.as_dict())
     screen.say(f"test: {evaluation} ({in_words(time.perf_counter() - started)})")
     screen.count("writing the report")
-    write_report(run, classifier, splits.test, evaluation)
+    findings = [finding.as_dict() for finding in examine(read_history(run))]
+    first = None
+    with suppress(EyebrightError):  # the weights that it began with may no longer be where they were
+        first = run.first_model(lambda: splits.train)
+    write_report(run, classifier, splits.test, evaluation, first, findings)
     return run
 
 

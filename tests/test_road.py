@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 
 from eyebright import road
 from eyebright.data.decisions import Decision, write_decisions
@@ -78,6 +79,33 @@ def test_the_report_shows_what_was_measured_and_needs_nothing_else(finished):
     assert "data:image/png;base64," in report
     for outside in ("http-equiv", 'src="http', 'href="http', "<script", "@import"):
         assert outside not in report.replace('xlink:href="#', "")
+
+
+def test_the_report_shows_what_is_inside_the_network_and_what_the_doctor_says(tmp_path, finished, quiet):
+    report = finished.report_path.read_text()
+    titles = ("What answers rest on", "Filters of c1.0", "Gradients and steps", "How the inputs of the layers moved")
+    assert all(title in report for title in titles)
+    assert "error:" not in report  # it is healthy, but for a small validation part
+    assert len(report) < 2e6
+    run = road.train(
+        "lenet5-digits", out=tmp_path / "run", console=quiet,
+        changes=["training.epochs=3", "training.learning_rate=3", "training.observe_steps=0"],
+    )  # fmt: skip
+    ill = run.report_path.read_text()
+    assert "error: the learning rate is too high" in ill
+    assert "To do:" in ill
+    assert "Filters of c1.0" in ill
+    assert "Gradients and steps" not in ill
+
+
+def test_a_report_is_written_although_the_first_weights_are_gone(tmp_path, finished, quiet):
+    weights = tmp_path / "weights.safetensors"
+    save_file(finished.classifier("cpu").model.state_dict(), weights)
+    changes = ["training.epochs=1", f"model.weights={str(weights)!r}"]
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=changes, console=quiet)
+    assert "Filters of c1.0" in run.report_path.read_text()
+    weights.unlink()
+    assert "Filters of c1.0" not in road.report(run.path).report_path.read_text()
 
 
 def test_names_from_the_data_are_text_in_the_report(tmp_path, two_classes, quiet):

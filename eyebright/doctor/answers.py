@@ -89,7 +89,7 @@ class Answers:
         augmented_accuracy: of the same pictures as training shows them, the network as in evaluation; None without
             augmentation.
         train_count: how many these are.
-        silent: layer → share of its input channels that are 0 for all of `silent_count` training pictures.
+        silent: layer → share of its input channels that are the same everywhere in `silent_count` training pictures.
         silent_count: how many these are.
         baseline_accuracy: of a linear classifier on patches (see `curation.patches`), of training pictures that it was
             trained without; None where a class has too few.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -19,9 +20,11 @@ from eyebright.inspection.finding import listed, many
 MEMORISED = 0.2  # of the way from guessing to certainty on training
 SURE = 0.5  # share of the validation pictures that are answered most surely
 AS_OFTEN = 0.6  # as often wrong on those as on all
-NOISE = 0.08  # share of wrong answers among the sure ones
+NOISE = 0.10  # share of wrong labels
 FEWEST = 200  # validation pictures from which noise is told
-SEVERAL = 5  # classes from which on it counts which of the others a label is
+SEVERAL = 5  # classes from which on a label can be far down among the guesses
+LAST = 0.2  # of the guesses
+MOST_WRONG = 0.75  # of all answers: more, and the network knows too little to tell
 ENOUGH = 10  # validation pictures of a class
 IGNORED = 0.02  # recall
 BEHIND = 0.15  # recall of small classes below that of the others
@@ -72,44 +75,42 @@ def labels_unrelated(history: History) -> Diagnosis | None:
 
 
 def label_noise(history: History) -> Diagnosis | None:
-    """Wrong labels: sure answers are wrong about as often as all.
+    """Wrong labels: the network is wrong where it is sure, and the given labels are as good as drawn at random.
 
-    On validation pictures the network is wrong nearly as often (0.6 times) where it is surest, the surer half, as
-    everywhere, in more than 8 % of them; and with five classes or more the given labels of those are hardly ever
-    its second or third guess, as they are where pictures are hard: as labels drawn at random.
+    With five classes or more, on at least 200 validation pictures of which a quarter is answered right: the surer half
+    of the answers is wrong nearly as often (0.6 times) as all, and of these, the given labels stand so often among the
+    last fifth of the guesses, where those of hard pictures hardly ever are and a fifth of those drawn at random, that
+    one label in ten is wrong, by the lower 95 % limit. Classes that are never recognised are left out.
     """
-    answers = history.answers
-    if answers is None or answers.val_probabilities is None or len(answers.val_labels) < FEWEST:
+    answers, classes = history.answers, len(history.classes)
+    if answers is None or answers.val_probabilities is None or len(answers.val_labels) < FEWEST or classes < SEVERAL:
         return None
     shares, labels = answers.val_probabilities, answers.val_labels
     wrong = answers.val_predictions != labels
     sure = np.argsort(-shares.max(axis=1), kind="stable")[: int(SURE * len(labels))]
     among_sure, among_all = float(wrong[sure].mean()), float(wrong.mean())
-    chance = 1 - history.chance_accuracy
-    if among_sure < NOISE or among_sure < AS_OFTEN * among_all or among_all > 0.9 * chance:
+    errors = sure[wrong[sure] & (_recalls(history)[1][labels[sure]] >= IGNORED)]
+    if among_all > MOST_WRONG or among_sure < AS_OFTEN * among_all or len(errors) == 0:
         return None
-    evidence = [f"{among_sure:.1%} of the surer half of the answers are wrong; of all {among_all:.1%}"]
-    classes = shares.shape[1]
-    if classes >= SEVERAL:
-        errors = sure[wrong[sure]]
-        better = (shares[errors] > shares[errors, labels[errors]][:, None]).sum(axis=1)
-        near, random = int((better <= 2).sum()), 2 / (classes - 1)
-        if binomtest(near, len(errors)).proportion_ci(0.95, "wilson").high > (random + 0.6) / 2:
-            return None
-        evidence.append(
-            f"the given label is the second or third guess in {near / len(errors):.0%} of these; labels drawn at "
-            f"random "
-            f"are in {random:.0%}, true ones of hard pictures in most"
-        )
-    present = np.unique(labels)
-    if len(present) == classes:
+    better = (shares[errors] > shares[errors, labels[errors]][:, None]).sum(axis=1)
+    guesses = math.ceil(LAST * (classes - 1))
+    last, random = int((better >= classes - guesses).sum()), guesses / (classes - 1)
+    least = float(binomtest(last, len(errors)).proportion_ci(0.95, "wilson").low)
+    if min(1.0, least / random) * among_sure < NOISE:
+        return None
+    estimate = min(1.0, last / len(errors) / random) * among_sure
+    evidence = [
+        f"{among_sure:.1%} of the surer half of the answers are wrong; of all {among_all:.1%}",
+        f"in {last / len(errors):.0%} of these the given label is among the last {guesses} guesses, where labels drawn "
+        f"at random are in {random:.0%} and those of hard pictures hardly ever",
+    ]
+    if len(np.unique(labels)) == classes:
         flagged = find_label_errors(shares, labels).flagged
         evidence.append(f"confident learning takes {flagged.mean():.0%} of the validation labels for wrong")
     return Diagnosis(
-        "label_noise", "warning", f"about {among_sure:.0%} of the labels seem to be wrong", tuple(evidence),
+        "label_noise", "warning", f"about {estimate:.0%} of the labels seem to be wrong", tuple(evidence),
         "where a network is sure and wrong all over, it is often right and the label is not; wrong labels in training "
-        "are "
-        "learnt by heart, those in validation make every figure too low",
+        "are learnt by heart, those in validation make every figure too low",
         "eyebright curate SOURCE lists the suspects; decide on its page, then train with --curation FILE",
     )  # fmt: skip
 

@@ -16,8 +16,8 @@ Rule = Callable[[History], Diagnosis | None]
 RULES: tuple[Rule, ...] = (
     learning_rules.diverged, learning_rules.nan_ahead, learning_rules.chance_level,
     learning_rules.learning_rate_too_high, learning_rules.learning_rate_too_low, learning_rules.loss_not_falling,
-    learning_rules.plateau, fit_rules.overfitting, fit_rules.underfitting, fit_rules.double_descent,
-    layer_rules.dead_units, layer_rules.unused_input_channel, layer_rules.saturated_layers,
+    learning_rules.plateau, fit_rules.overfitting, fit_rules.underfitting, fit_rules.dropout_too_strong,
+    fit_rules.double_descent, layer_rules.dead_units, layer_rules.unused_input_channel, layer_rules.saturated_layers,
     layer_rules.vanishing_gradients, layer_rules.exploding_gradients, layer_rules.layers_stand_still,
     layer_rules.few_for_batch_norm, data_rules.labels_unrelated, data_rules.label_noise, data_rules.class_ignored,
     data_rules.imbalance, data_rules.leakage, data_rules.augmentation_too_strong,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from torch import nn
 
+from eyebright.data.augment import Augment
 from eyebright.doctor.diagnosis import Diagnosis
 from eyebright.doctor.history import History, Values
 from eyebright.doctor.learning_rules import AT_CHANCE, worse_than_baseline
@@ -17,6 +19,8 @@ FITTED = 0.4  # of the way from guessing to certainty: less is underfitting, whe
 CLOSE = 0.03  # between training and validation accuracy
 STILL = 0.03  # share of the loss by which the last third of training lowered it
 SMOOTH, SHARE = 5, 15  # epochs whose median stands for the middle one: five, or a fifteenth of all
+MUCH_DROPOUT = 0.5  # the share that is dropped
+HIDDEN = 0.15  # of the way from guessing to certainty, between training with dropout and validation without
 HUMP = 0.02  # of validation error, at least
 LASTS = 3  # epochs that a hump lasts, at least
 DEVIATIONS = 3.0  # standard errors of a difference
@@ -78,6 +82,34 @@ def underfitting(history: History) -> Diagnosis | None:
         "it is too small or held back too much for these pictures, or was trained too briefly",
         "train longer, take a larger network, or less dropout, weight decay and augmentation",
         (max(1, len(loss) - third), len(loss)),
+    )  # fmt: skip
+
+
+def dropout_too_strong(history: History) -> Diagnosis | None:
+    """Dropout hides more than the network can do without.
+
+    Nothing is augmented, half or more is dropped somewhere, and the least training loss, with dropout, is further from
+    certainty than the least validation loss, without, by 0.15 of the way from guessing.
+    """
+    if not history.validates or history.multi_label or history.recipe.augment != Augment():
+        return None
+    shares = [layer.p for layer in history.layers.values() if isinstance(layer, nn.Dropout | nn.Dropout2d)]
+    if max(shares, default=0.0) < MUCH_DROPOUT:
+        return None
+    train, val = float(history.train_loss.min()), float(np.nanmin(history.val_loss))
+    hidden = history.learnt(val) - history.learnt(train)
+    if hidden < HIDDEN:
+        return None
+    return Diagnosis(
+        "dropout_too_strong", "warning", "dropout is so strong that the network hardly learns through it",
+        (
+            f"up to {max(shares):.0%} is dropped",
+            f"the least training loss is {train:.4f}, with dropout; the least validation loss {val:.4f}, without; "
+            f"guessing loses {history.chance_loss:.4f}",
+        ),
+        "what is dropped in a step cannot be learnt in it; the more is dropped, the more steps it takes",
+        "less dropout (model.dropout, model.channel_dropout), or more epochs",
+        (1, len(history.epochs)),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from eyebright.doctor.diagnosis import Diagnosis
 from eyebright.doctor.history import History, Values, moving
 from eyebright.inspection.finding import listed
+from eyebright.training.observe import PICTURES
 
 DEAD_MAPS, DEAD_UNITS = 0.25, 0.5  # share of a layer's input channels, of convolutions and of dense layers
 DEAD_FROM_FEW = 0.75  # where only the few pictures of `training.observe` were looked at
@@ -18,7 +19,7 @@ DIFFERENT = 0.05  # accuracy in training minus in evaluation, of the same pictur
 
 
 def dead_units(history: History) -> Diagnosis | None:
-    """A quarter of a convolution's input channels, or half of a dense layer's, are 0 for all of 512 training pictures.
+    """A quarter of a convolution's input channels, or half of a dense layer's, never change over 512 training pictures.
 
     The units before never answer. While it trains, where 64 pictures are looked at: three quarters.
     """
@@ -26,9 +27,11 @@ def dead_units(history: History) -> Diagnosis | None:
         shares, count = history.answers.silent, history.answers.silent_count
         limits = {name: DEAD_MAPS if name in history.convolutions else DEAD_UNITS for name in shares}
     elif history.observations:
-        shares, count = {x.name: x.inputs.silent for x in history.observations[-1].layers}, 64
-        limits = dict.fromkeys(shares, DEAD_FROM_FEW)
+        shares = {x.name: x.inputs.silent for x in history.observations[-1].layers}
+        count, limits = min(PICTURES, sum(history.counts["train"])), dict.fromkeys(shares, DEAD_FROM_FEW)
     else:
+        return None
+    if count < PICTURES:  # units that answer seldom would look dead
         return None
     first = next(iter(shares), None)  # its inputs are the pictures: see unused_input_channel
     dead = {name: share for name, share in shares.items() if name != first and share >= limits[name]}
@@ -37,7 +40,7 @@ def dead_units(history: History) -> Diagnosis | None:
     worst = sorted(dead, key=lambda name: -dead[name])
     start = {x.name: x.inputs.silent for x in history.observations[0].layers} if history.observations else {}
     evidence = [
-        f"{share:.0%} of what {name} is given are 0 for all of {count} pictures"
+        f"{share:.0%} of what {name} is given is the same for all of {count} pictures"
         + (f"; after the first step {start[name]:.0%}" if name in start else "")
         for name, share in ((name, dead[name]) for name in worst[:3])
     ]
@@ -60,8 +63,8 @@ def unused_input_channel(history: History) -> Diagnosis | None:
         return None
     return Diagnosis(
         "unused_input_channel", "warning", "a channel of the pictures is never used",
-        (f"{layers[0].inputs.silent:.0%} of the channels that {layers[0].name} is given are 0 in all pictures looked "
-        f"at",),
+        (f"{layers[0].inputs.silent:.0%} of the channels that {layers[0].name} is given are the same everywhere "
+        "in all pictures looked at",),
         "grey pictures stored as one colour, or a channel that was masked away",
         "look at them: eyebright data; prepare.channels=1 where they are grey",
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,38 @@ import numpy as np
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
+from eyebright.errors import ModelError
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.inspection.confusion import draw_confusion
 from eyebright.inspection.curves import draw_curves
+from eyebright.inspection.filters import compare_filters, draw_filters
+from eyebright.inspection.gradients import draw_gradients, say_gradients
 from eyebright.inspection.labels import draw_precision_recall, show_labels
+from eyebright.inspection.mistakes import draw_mistakes, surest_mistakes
 from eyebright.inspection.pictures import draw_answers, sample, show_answers
+from eyebright.inspection.saliency import draw_saliency, explain, say_saliency
+from eyebright.inspection.shift import draw_shift, measure_shift, say_shift
 from eyebright.inspection.style import encode
 from eyebright.inspection.summary import summarise
+from eyebright.layers.network import Network
 from eyebright.training.estimate import in_words
 from eyebright.training.run import Run
 
 GRID_PICTURES = 40
 WORST_MISTAKES = 24
+SUREST_MISTAKES = 8  # that are shown with five bars each
+EXPLAINED = 3  # pictures whose answers are explained
 
 
-def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: AnyEvaluation) -> None:
+def write_report(
+    run: Run,
+    classifier: Classifier,
+    test: Pictures,
+    evaluation: AnyEvaluation,
+    first: Network | None = None,
+    findings: Sequence[dict[str, Any]] = (),
+) -> None:
     """Writes ``report.html`` into a run's folder.
 
     Args:
@@ -35,14 +52,23 @@ def write_report(run: Run, classifier: Classifier, test: Pictures, evaluation: A
         classifier: its classifier.
         test: the pictures of its test part.
         evaluation: the classifier's answers to them.
+        first: its network before training; None: filters are not compared.
+        findings: what the doctor says of the run: severity, problem, evidence, why and remedy of each.
 
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
     """
-    run.write_report(render_report(run, classifier, test, evaluation))
+    run.write_report(render_report(run, classifier, test, evaluation, first, findings))
 
 
-def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: AnyEvaluation) -> str:
+def render_report(
+    run: Run,
+    classifier: Classifier,
+    test: Pictures,
+    evaluation: AnyEvaluation,
+    first: Network | None = None,
+    findings: Sequence[dict[str, Any]] = (),
+) -> str:
     """The report as HTML; see `write_report`."""
     metrics, environment = run.metrics(), run.environment
     told = run.recipe.training.keep == "best" and metrics[-1]["val_accuracy"] is not None
@@ -56,6 +82,8 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
             "chance_loss": _entropy_of_labels(evaluation),
             "notes": environment["notes"],
             "curves_of_labels": _svg(draw_precision_recall(evaluation)),
+            "bars": "",
+            "saliency": None,
         }
     else:
         name = "report.html.jinja"
@@ -66,6 +94,8 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
             "notes": [*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
             "confusion": _svg(draw_confusion(evaluation)),
             "confused": evaluation.most_confused(15),
+            "bars": _bars(classifier, test, evaluation),
+            "saliency": _saliency(classifier, test, evaluation),
         }
     plan = {f"plan: {key}": value for key, value in environment["plan"].items()}
     template = jinja2.Environment(
@@ -93,8 +123,42 @@ def render_report(run: Run, classifier: Classifier, test: Pictures, evaluation: 
         machine=environment["machine"] | plan,
         percent=lambda share: f"{share:.1%}",
         in_words=in_words,
+        findings=findings,
+        inside=_inside(run, classifier, first),
         **own,
     )
+
+
+def _inside(run: Run, classifier: Classifier, first: Network | None) -> list[tuple[str, list[str], str]]:
+    """What there is to see in the network: a title, sentences, and a PNG figure each."""
+    found = []
+    if first is not None:
+        filters = compare_filters(first, classifier.model)
+        found.append((f"Filters of {filters.layer}", filters.findings(), _png(draw_filters(filters))))
+    if observations := run.observations():
+        shifts = measure_shift(observations)
+        found += [
+            ("Gradients and steps of each layer", say_gradients(observations), _png(draw_gradients(observations))),
+            ("How the inputs of the layers moved", say_shift(shifts), _png(draw_shift({"inputs": shifts}))),
+        ]
+    return found
+
+
+def _bars(classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str:
+    mistakes = surest_mistakes(classifier, test, evaluation, SUREST_MISTAKES)
+    return _png(draw_mistakes(mistakes)) if mistakes else ""
+
+
+def _saliency(classifier: Classifier, test: Pictures, evaluation: Evaluation) -> tuple[list[str], str] | None:
+    """What the surest wrong answer and the surest right ones rest on; None where no stage has places."""
+    right = evaluation.predictions == evaluation.labels
+    order = np.argsort(-evaluation.probabilities.max(axis=1), kind="stable")
+    chosen = np.concatenate([order[~right[order]][:1], order[right[order]]])[:EXPLAINED]
+    try:
+        explained = explain(classifier, test, chosen)
+    except ModelError:
+        return None
+    return say_saliency(explained), _png(draw_saliency(explained))
 
 
 def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:

@@ -33,8 +33,8 @@ class InputState:
     Attributes:
         mean, std: of these values.
         quantiles: at `QUANTILES`.
-        silent: share of the input channels that are 0 at every place of all pictures looked at: after a ReLU, units
-            that are dead, at least for these.
+        silent: share of the input channels that are one and the same number at every place of all pictures looked at:
+            after a ReLU, units that are dead, at least for these; of pictures, channels that are never used.
         saturated: share of the answers of the bounded nonlinearity before the layer that lie beyond 95 % of the bound;
             None where the nonlinearity before it has no bound.
     """
@@ -174,7 +174,8 @@ def _layers(model: Network) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
 
 def _describe(inputs: Tensor, saturated: float | None) -> InputState:
     """Of what a layer is given, `[N, C, …]`."""
-    silent = inputs.abs().amax(dim=(0, *range(2, inputs.dim()))) == 0
+    over = (0, *range(2, inputs.dim()))
+    silent = inputs.amax(dim=over) == inputs.amin(dim=over)
     values = inputs.movedim(1, -1).flatten()  # channels-last maps are not copied
     if len(values) > VALUES:
         some = torch.randint(len(values), (VALUES,), generator=generator(0, "observe", len(values)))

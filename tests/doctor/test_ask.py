@@ -76,7 +76,7 @@ def test_wrong_labels_are_found(digits):
     _, _, found = diagnosed(Splits(*parts))
     assert "label_noise" in found
     assert "overfitting" not in found
-    assert 0.25 < float(found["label_noise"].evidence[0].split("%")[0]) / 100 < 0.5
+    assert 0.25 < float(found["label_noise"].problem.split()[1].rstrip("%")) / 100 < 0.5
 
 
 def test_a_rate_a_hundred_times_too_high_is_found(digits):

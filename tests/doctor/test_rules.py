@@ -207,6 +207,19 @@ def test_underfitting_is_a_loss_that_stands_high_or_a_net_that_a_linear_one_beat
     assert "patches reaches 60.0%, the network at best 38.0%" in fit_rules.underfitting(beaten).evidence[0]
 
 
+def test_dropout_that_hides_too_much():
+    train, val = np.linspace(4.6, 3.5, 12), np.linspace(2.3, 1.9, 12)
+    epochs = epochs_of(train, flat(0.11), list(val), flat(0.2))
+    strong, none = recipe_of({"name": "cnn_mnist", "dropout": 0.95}), recipe_of({"name": "cnn_mnist", "dropout": 0.1})
+    found = fit_rules.dropout_too_strong(history_of(epochs, recipe=strong))
+    assert found.evidence[0] == "up to 95% is dropped"
+    assert "with dropout; the least validation loss 1.9000, without" in found.evidence[1]
+    assert fit_rules.dropout_too_strong(history_of(epochs, recipe=none)) is None
+    assert fit_rules.dropout_too_strong(history_of(recipe=strong)) is None
+    augmented = recipe_of({"name": "cnn_mnist", "dropout": 0.95}, {"rotation": 30})
+    assert fit_rules.dropout_too_strong(history_of(epochs, recipe=augmented)) is None
+
+
 def hump(height, epochs=60, start=20, end=45):
     error = np.concatenate(
         [
@@ -274,7 +287,9 @@ def test_dead_units_are_told_by_what_layers_are_given():
     silent = dict.fromkeys(LAYERS, 0.0) | {"conv1": 1.0, "conv3": 0.6}
     history = history_of(answers=answers_of(silent=silent))
     found = layer_rules.dead_units(history)
-    assert found.evidence == ("60% of what conv3 is given are 0 for all of 512 pictures; after the first step 0%",)
+    assert found.evidence == (
+        "60% of what conv3 is given is the same for all of 512 pictures; after the first step 0%",
+    )
     assert layer_rules.dead_units(history_of(answers=answers_of(silent=silent | {"conv3": 0.2}))) is None
 
 
@@ -282,7 +297,7 @@ def test_dead_units_are_seen_while_training():
     seen = observation_of(401, fc1={"inputs": replace(INPUTS, silent=0.9)})
     history = history_of(answers=None, finished=False)
     found = layer_rules.dead_units(replace(history, observations=[*history.observations, seen]))
-    assert "90% of what fc1 is given are 0 for all of 64 pictures" in found.evidence[0]
+    assert "90% of what fc1 is given is the same for all of 64 pictures" in found.evidence[0]
 
 
 def test_a_channel_that_is_never_used_is_none_of_the_dead_units():
@@ -365,8 +380,20 @@ def noisy(share, count=1000, kind="random", seed=0):
 def test_label_noise_is_sure_answers_that_are_wrong_at_random(share):
     found = data_rules.label_noise(history_of(answers=noisy(share)))
     assert found.severity == "warning"
-    assert abs(float(found.evidence[0].split("%")[0]) / 100 - share) < 0.05
+    assert abs(float(found.problem.split()[1].rstrip("%")) / 100 - share) < 0.06
     assert "confident learning" in found.evidence[-1]
+
+
+def test_label_noise_is_told_from_pictures_that_are_hard_too():
+    noise = noisy(0.3)
+    shares, labels = noise.val_probabilities.copy(), noise.val_labels
+    random = np.random.default_rng(5)
+    right = np.flatnonzero(shares.argmax(axis=1) == labels)
+    mixed = random.choice(right, len(right) // 4, replace=False)  # now the second guess is right, as of hard pictures
+    other = (labels[mixed] + random.integers(1, 10, len(mixed))) % 10
+    shares[mixed, other] = shares[mixed, labels[mixed]] + 0.01
+    found = data_rules.label_noise(history_of(answers=replace(noise, val_probabilities=shares)))
+    assert 0.2 < float(found.problem.split()[1].rstrip("%")) / 100 < 0.4
 
 
 def test_hard_pictures_are_no_label_noise():
