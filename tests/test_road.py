@@ -96,6 +96,8 @@ def test_the_report_shows_what_is_inside_the_network_and_what_the_doctor_says(tm
     assert "To do:" in ill
     assert "Filters of c1.0" in ill
     assert "Gradients and steps" not in ill
+    assert "The last weights are kept, as the recipe says." in ill
+    assert "-0.0000" not in ill
 
 
 def test_a_report_is_written_although_the_first_weights_are_gone(tmp_path, finished, quiet):

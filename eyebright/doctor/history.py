@@ -132,7 +132,7 @@ class History:
         shares = np.full(classes, smoothing / classes)
         shares[0] += 1 - smoothing
         shares = shares[shares > 0]
-        return float(-(shares * np.log(shares)).sum())
+        return abs(float((shares * np.log(shares)).sum()))  # not -0
 
     def learnt(self, train_loss: float) -> float:
         """How far a training loss has come from guessing to being always right, 0…1; below 0: worse than guessing."""
