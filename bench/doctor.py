@@ -72,7 +72,22 @@ BASES = {
     "Tiny ImageNet, small net": Base(
         "tiny-imagenet-50", 4500, 500, "cnn-cifar10", ("training.epochs=12", "prepare.resize=[32, 32]", *CROPS)
     ),
-}
+    # the second set's: no rule has been written with these
+    "mnist, plain 20": Base(
+        "mnist", 5000, 2000, "plain20-cifar10", (*SHORT, "prepare.channels=1", "augment.horizontal_flip=0")
+    ),
+    "mnist, LeNet-5 of 1998": Base("mnist", 4000, 1500, "lenet5-1998-mnist", ("training.epochs=6",)),
+    "CIFAR-10, AlexNet": Base("cifar10-jpeg", 5000, 1500, "alexnet-cifar10-64", (
+        "training.epochs=12", 'training.optimizer="adam"', "training.learning_rate=3e-4",
+    )),
+    "Tiny ImageNet 20, ResNet-20": Base(
+        "tiny-imagenet-50 10 30", 8000, 1000, "resnet20-cifar10", (*SHORT, "prepare.resize=[32, 32]")
+    ),
+    "Tiny ImageNet 20, ResNet-20 pre-activated": Base(
+        "tiny-imagenet-50 30 50", 8000, 1000, "resnet20-cifar10",
+        (*SHORT, "prepare.resize=[32, 32]", "model.preactivation=true"),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,18 @@ def keep_classes(*labels: int) -> Change:
     return lambda splits: Splits(*map(change, _three(splits)))
 
 
+def mirror_as_class(splits: Splits) -> Splits:
+    """Makes classes of the digit 7 and of its mirror image."""
+
+    def change(part: Images) -> Images:
+        sevens = part.select(np.flatnonzero(part.labels == 7))
+        half = np.arange(len(sevens)) % 2
+        pixels = np.where(half[:, None, None, None] == 1, sevens.pixels[:, :, ::-1], sevens.pixels)
+        return Images(np.ascontiguousarray(pixels), half, ("seven", "mirrored"))
+
+    return Splits(*map(change, _three(splits)))
+
+
 # what is done to a Fit
 
 
@@ -223,11 +250,10 @@ def _several(cause: str, found: set[str], bases: dict[str, tuple[str, ...]], **m
     return [Case(cause, frozenset(found), base, changes, **more) for base, changes in bases.items()]
 
 
-LENET, SMALL, CNN, RESNET, TINY = BASES
-ALL = (LENET, SMALL, CNN, RESNET, TINY)
+LENET, SMALL, CNN, RESNET, TINY, PLAIN, OLD, ALEX, TWENTY, OTHERS = BASES
 PLAIN_AUGMENT = ("augment.random_crop=false", "augment.padding=0", "augment.horizontal_flip=0")
 
-CASES = [
+FIRST = [
     *_several("rate × 100", {"learning_rate_too_high", "diverged"}, {
         LENET: ("training.learning_rate=0.2",), SMALL: ("training.learning_rate=0.2",),
         CNN: ("training.learning_rate=10",), RESNET: ("training.learning_rate=10",),
@@ -296,9 +322,64 @@ CASES = [
 ]  # fmt: skip
 
 
+SECOND = [
+    *_several("rate × 100", {"learning_rate_too_high", "diverged"}, {
+        PLAIN: ("training.learning_rate=10",), OLD: ("training.learning_rate=0.2",),
+        ALEX: ("training.learning_rate=0.03",), TWENTY: ("training.learning_rate=10",),
+    }),
+    *_several("rate ÷ 1000", {"learning_rate_too_low"}, {
+        PLAIN: ("training.learning_rate=1e-4",), ALEX: ("training.learning_rate=3e-7",),
+        OTHERS: ("training.learning_rate=1e-4",),
+    }),
+    *_several("sorted, not shuffled", {"order_repeats"}, {PLAIN: (), OTHERS: ()}, wound=do_not_shuffle),
+    *_several("labels shuffled", {"labels_unrelated"}, {PLAIN: (), OLD: (), TWENTY: ()}, spoil=relabel(1, True)),
+    *_several("30 % of the labels wrong", {"label_noise"}, {PLAIN: (), OLD: (), ALEX: ()}, spoil=relabel(0.3)),
+    *_several("50 % of the labels wrong", {"label_noise"}, {PLAIN: (), OLD: ()}, spoil=relabel(0.5)),
+    *_several("few pictures, no augmentation", {"overfitting"}, {
+        TWENTY: ("training.epochs=40", "training.milestones=[25, 35]", *PLAIN_AUGMENT),
+        OTHERS: ("training.epochs=40", "training.milestones=[25, 35]", *PLAIN_AUGMENT),
+    }, sizes=(2000, 800)),
+    *_several("batches of 3 with batch norm", {"few_for_batch_norm"}, {
+        PLAIN: ("training.batch_size=3", "training.epochs=1", "training.milestones=[1]"),
+        OTHERS: ("training.batch_size=96", "training.accumulate=32", "training.epochs=2", "training.milestones=[1]"),
+    }, sizes=(1500, 1000)),
+    *_several("dead units", {"dead_units"}, {PLAIN: (), TWENTY: (), OTHERS: ()}, wound=kill_units(0.7, 4)),
+    *_several("frozen layers", {"layers_stand_still"}, {PLAIN: (), ALEX: (), OTHERS: ()}, wound=freeze(4)),
+    Case("validation in training", frozenset({"leakage"}), PLAIN, spoil=leak(0)),
+    Case("validation in training", frozenset({"leakage"}), TWENTY, spoil=leak(6)),
+    Case("validation in training", frozenset({"leakage"}), ALEX, spoil=leak(4)),
+    Case("a rare class", frozenset({"class_ignored", "imbalance"}), TWENTY, spoil=make_rare(7, 5)),
+    Case("a rare class", frozenset({"class_ignored", "imbalance"}), OTHERS, spoil=make_rare(1, 5)),
+    Case("7 and its mirror image, flipped", frozenset({"augmentation_changes_labels"}), PLAIN,
+         ("augment.horizontal_flip=0.5",), spoil=mirror_as_class),
+    *_several("dropout of 0.97", {"dropout_too_strong"}, {ALEX: ("model.dropout=0.97", *PLAIN_AUGMENT)}),
+    Case("saturated from the start", frozenset({"saturated_layers"}), OLD, wound=enlarge(30)),
+    Case("deep without normalisation", frozenset({"vanishing_gradients"}), PLAIN,
+         ('model.name="plain44_cifar"', 'model.normalisation="none"', 'model.nonlinearity="tanh"',
+          'model.initialisation="xavier"', "training.epochs=4", "training.milestones=[3]"), wound=enlarge(0.4)),
+    Case("60 pictures of validation", frozenset({"validation_too_small"}), TWENTY, sizes=(8000, 60)),
+    Case("only red", frozenset({"unused_input_channel"}), ALEX, spoil=keep_channel),
+    *_several("", set(), {PLAIN: (), OLD: ()}),
+    Case("", frozenset(), PLAIN, ('model.name="resnet32_cifar"',)),
+    Case("", frozenset(), PLAIN, ('training.optimizer="adamw"', "training.learning_rate=0.002",
+                                  'training.schedule="cosine"', "training.milestones=[]")),
+    Case("", frozenset(), OLD, ('model.name="cnn_mnist"', 'training.optimizer="adam"', "training.learning_rate=0.001",
+                                'training.loss="cross_entropy"')),
+    Case("", frozenset(), PLAIN, ("augment.rotation=15", "training.label_smoothing=0.1"), spoil=keep_classes(1, 4, 9)),
+    Case("", frozenset(), RESNET, ('model.name="airbench"',), sizes=(30000, 3000)),
+    Case("", frozenset(), RESNET, ('model.name="resnet32_cifar"', "training.learning_rate=0.05"), sizes=(30000, 3000)),
+    Case("", frozenset(), RESNET, ('model.nonlinearity="gelu"',), sizes=(30000, 3000)),
+    Case("", frozenset(), RESNET, ('model.name="plain20_cifar"', "training.ema_decay=0.99"), sizes=(30000, 3000)),
+]  # fmt: skip
+
+SETS = {"first": FIRST, "second": SECOND}
+
+
 @functools.cache
 def pictures(root: Path, source: str) -> tuple[Images, Images]:
-    """A set's two parts in memory; of Tiny ImageNet ten classes at 32 pixels."""
+    """A set's two parts in memory; of Tiny ImageNet some classes, the first ten or those named, at 32 pixels."""
+    source, *ends = source.split()
+    begin, end = map(int, ends or (0, 10))
     parts = load_parts("mnist", root=root) if source == "mnist" else load_parts(root / source)
     prepare = Prepare(resize=(32, 32)) if source.startswith("tiny") else Prepare(channels=1 if source == "mnist" else 3)
     train, test = (keep_ready(parts[name], prepare) for name in parts)
@@ -306,8 +387,8 @@ def pictures(root: Path, source: str) -> tuple[Images, Images]:
     assert isinstance(test, Images)
     if not source.startswith("tiny"):
         return train, test
-    ten = keep_classes(*range(10))(Splits(train, train, test))
-    return ten.train, ten.test  # type: ignore[return-value]
+    some = keep_classes(*range(begin, end))(Splits(train, train, test))
+    return some.train, some.test  # type: ignore[return-value]
 
 
 def splits_of(case: Case, root: Path) -> Splits:
@@ -341,13 +422,14 @@ def run(case: Case, root: Path, seed: int) -> tuple[History, list[str]]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True, help="folder of cifar10-jpeg, tiny-imagenet-50 and mnist")
+    options.add_argument("--set", choices=SETS, default="first")
     options.add_argument("--kept", type=Path, default=Path("runs/doctor"), help="folder of finished runs")
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     given = options.parse_args()
     given.kept.mkdir(parents=True, exist_ok=True)
     table = Table("run", "cause", "findings", "seconds", "")
     results: list[dict[str, Any]] = []
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(SETS[given.set]):
         name = f"{number:02d}-{case.cause or 'healthy'}-{case.base}".replace(" ", "-").replace(",", "").replace("%", "")
         path = given.kept / f"{name}.json.gz"
         if not path.exists():
@@ -368,7 +450,11 @@ def main() -> None:
     alarms = sum(any(severity != "note" for _, severity in row["found"]) for row in healthy)
     Console().print(f"{hits} of {len(faulty)} causes found; {alarms} of {len(healthy)} healthy runs with a finding")
     if given.record:
-        write_record(given.record, "doctor", {"found": hits, "faulty": len(faulty), "alarms": alarms, "runs": results})
+        write_record(
+            given.record,
+            f"doctor-{given.set}",
+            {"found": hits, "faulty": len(faulty), "alarms": alarms, "runs": results},
+        )
 
 
 def listed(found: list[Diagnosis]) -> str:
