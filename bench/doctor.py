@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -430,7 +431,7 @@ def main() -> None:
     table = Table("run", "cause", "findings", "seconds", "")
     results: list[dict[str, Any]] = []
     for number, case in enumerate(SETS[given.set]):
-        name = f"{number:02d}-{case.cause or 'healthy'}-{case.base}".replace(" ", "-").replace(",", "").replace("%", "")
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{number:02d} {case.cause or 'healthy'} {case.base}")
         path = given.kept / f"{name}.json.gz"
         if not path.exists():
             started = time.perf_counter()
