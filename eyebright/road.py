@@ -49,6 +49,7 @@ from eyebright.inspection.filters import Filters, compare_filters
 from eyebright.inspection.finding import many
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.report import write_report
+from eyebright.lab.experiments import Result, Settings, do_experiment, find_experiment
 from eyebright.models.catalog import CATALOG
 from eyebright.models.published import WEIGHTS
 from eyebright.training.estimate import Estimate, in_words
@@ -474,6 +475,38 @@ def _compare(
         (only,) = together.values()
         together = {run.path.name: Trained(run.path.name, {run.seed: only.right[run.seed]}) for run in runs}
     return compare_trained(list(together.values()), part, chosen)
+
+
+def experiment(
+    name: str,
+    *,
+    data: str | Path | None = None,
+    root: str | Path | None = None,
+    full: bool = False,
+    seeds: int | None = None,
+    changes: Iterable[str] = (),
+    out: str | Path = "lab",
+) -> Result:
+    """Does one of the lab's experiments; trainings that are finished already are not repeated.
+
+    Args:
+        name: one of `lab.experiments.EXPERIMENTS`.
+        data: SOURCE; default: the experiment's own.
+        root: where published sets are.
+        full: all pictures, whole recipes, more seeds.
+        seeds: trainings of each kind; default: the experiment's.
+        changes: of the recipe: ``"training.epochs=3"`` and the like.
+        out: folder in which finished trainings are kept.
+
+    Raises:
+        RecipeError: there is no such experiment, or a change does not fit.
+    """
+    recipe = choose_recipe(find_experiment(name).recipe, data, changes)
+    with Display(Console(stderr=True)) as screen:
+        screen.count(f"finding {recipe.data.source}")
+        splits = _load(recipe, root, on_read=screen.tick)
+        kept = Path(out) / "kept"
+        return do_experiment(name, Settings(splits, kept, tuple(changes), full, seeds, screen.begin))
 
 
 def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | Path | None = None) -> Filters:

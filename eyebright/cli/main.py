@@ -16,6 +16,7 @@ from eyebright.cli import (
     doctor,
     evaluate,
     inspect,
+    lab,
     models,
     predict,
     recipes,
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, verify):
+for command in (train, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, lab, verify):
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 

@@ -201,6 +201,7 @@ class Fit:
         self.plateau = Plateau()
         self.best: _Best | None = None
         self._totals = _Totals()
+        self.rate: Callable[[int], float] | None = None  # of a step, in the place of the recipe's; for experiments
 
     @property
     def finished(self) -> bool:
@@ -403,6 +404,8 @@ class Fit:
         return self.model(inputs), ()
 
     def _learning_rate(self) -> float:
+        if self.rate is not None:
+            return self.rate(self.step)
         middle = self.epoch + (self.step_in_epoch + 0.5) / self.loader.steps
         factor = learning_rate_factor(self.recipe.training, middle) * self.plateau.factor
         return self.recipe.training.learning_rate * factor

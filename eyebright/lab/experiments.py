@@ -1,0 +1,236 @@
+"""The lectures' questions as experiments: each trains on real data, draws what came of it, and says what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from eyebright.data.split import Splits
+from eyebright.errors import DataError, RecipeError, did_you_mean
+from eyebright.evaluation.paired import compare_seeds
+from eyebright.inspection.curves import draw_runs
+from eyebright.lab.learning_rate import draw_range, range_test, say_range
+from eyebright.lab.variants import Begin, Outcome, Variant, draw_gaps, say_outcomes, train_variants
+from eyebright.training.fit import Fit
+from eyebright.training.recipe import Recipe, load_recipe
+
+CROPS = ("prepare.crop=32", "augment.random_crop=true", "augment.padding=4")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an experiment is done.
+
+    Attributes:
+        splits: train, validation, test; test is not looked at.
+        kept: folder of finished trainings.
+        changes: of the recipe.
+        full: longer, with more seeds and all pictures.
+        seeds: how many; None: what the experiment takes.
+        begin: for a progress bar.
+    """
+
+    splits: Splits
+    kept: Path
+    changes: tuple[str, ...] = ()
+    full: bool = False
+    seeds: int | None = None
+    begin: Begin = lambda what, total: lambda: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found.
+
+    Attributes:
+        figures: by the end of their files' names.
+        sentences: the answer first.
+        values: for JSON.
+    """
+
+    figures: dict[str, Figure]
+    sentences: list[str]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the lab's.
+
+    Attributes:
+        about: the question.
+        recipe: by name; its data are the experiment's, unless others are given.
+        changes: of it, in the short form; the full one keeps the recipe's epochs.
+        pictures: training pictures of the short form.
+        seeds: of the short form and of the full one.
+        run: does it.
+    """
+
+    about: str
+    recipe: str
+    changes: tuple[str, ...]
+    pictures: int
+    seeds: tuple[int, int]
+    run: Callable[[Recipe, Settings, int], Result]
+
+
+def find_experiment(name: str) -> Experiment:
+    """One of `EXPERIMENTS`.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
+    if name not in EXPERIMENTS:
+        raise RecipeError(
+            f"the lab has no experiment '{name}'",
+            expected=f"one of {', '.join(EXPERIMENTS)}",
+            remedy=did_you_mean(name, EXPERIMENTS) or "see `eyebright lab`",
+        )
+    return EXPERIMENTS[name]
+
+
+def do_experiment(name: str, settings: Settings) -> Result:
+    """Does one experiment: in its short form on some of the training pictures, in the full one on all.
+
+    Raises:
+        RecipeError: there is none of this name, or a change does not fit.
+        DataError: there is no validation part.
+    """
+    experiment = find_experiment(name)
+    splits = settings.splits
+    if splits.val is None:
+        raise DataError(
+            "an experiment without validation pictures",
+            expected="a part that is not trained with, to see what holds for other pictures",
+            remedy="leave data.val_fraction above 0",
+        )
+    recipe = load_recipe(experiment.recipe, () if settings.full else experiment.changes)
+    recipe = load_recipe(recipe, settings.changes)
+    if not settings.full and len(splits.train) > experiment.pictures:
+        order = np.random.default_rng(0).permutation(len(splits.train))[: experiment.pictures]
+        splits = Splits(splits.train.select(np.sort(order)), splits.val, splits.test, splits.source, splits.notes)
+    given = Settings(splits, settings.kept, settings.changes, settings.full, settings.seeds, settings.begin)
+    return experiment.run(recipe, given, settings.seeds or experiment.seeds[settings.full])
+
+
+def _learning_rate(recipe: Recipe, settings: Settings, seeds: int) -> Result:
+    fit = Fit(recipe, settings.splits)
+    tick = settings.begin("raising the rate", 200)
+    found = range_test(fit, on_step=tick)
+    used = recipe.training.learning_rate
+    values = {
+        "rates": found.rates.tolist(), "losses": found.losses.tolist(), "steepest": found.steepest,
+        "suggested": found.suggested, "too_high": found.too_high, "used": used,
+    }  # fmt: skip
+    return Result({"": draw_range(found, used)}, say_range(found, used), values)
+
+
+def _compare(recipe: Recipe, settings: Settings, seeds: int, variants: tuple[Variant, ...], title: str) -> Result:
+    outcomes = train_variants(
+        recipe, variants, settings.splits, seeds=seeds, kept=settings.kept, begin=settings.begin
+    )  # fmt: skip
+    curves = {one.name: [lines for lines in one.runs.values() if lines] for one in outcomes}
+    figures = {
+        "": draw_gaps(outcomes, title),
+        "-curves": draw_runs({name: runs for name, runs in curves.items() if runs}),
+    }
+    values = {
+        one.name: {key: one.last(key).tolist() for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+        for one in outcomes
+    }
+    return Result(figures, [*_answers(outcomes), *say_outcomes(outcomes)], values)
+
+
+def _answers(outcomes: list[Outcome]) -> list[str]:
+    """Which variant does best on validation, and which has the smallest gap, beside the first one."""
+    first = outcomes[0]
+    found = []
+    for one in outcomes[1:]:
+        ours, theirs = one.last("val_accuracy"), first.last("val_accuracy")
+        if len(ours) < 2 or np.isnan(ours).any() or np.isnan(theirs).any():
+            continue
+        difference = compare_seeds(dict(enumerate(theirs.tolist())), dict(enumerate(ours.tolist())))
+        low, high = difference.interval
+        verdict = "no difference is shown" if low <= 0 <= high else "better" if low > 0 else "worse"
+        found.append(
+            f"{one.name} against {first.name}: {100 * difference.value:+.1f} points on validation "
+            f"({100 * low:+.1f} to {100 * high:+.1f}): {verdict}; "
+            f"gap {100 * (one.gaps.mean() - first.gaps.mean()):+.1f}"
+        )
+    return found
+
+
+def _dropout(recipe: Recipe, settings: Settings, seeds: int) -> Result:
+    amounts = (0.0, 0.25, 0.5, 0.75, 0.9)
+    variants = tuple(Variant(f"dropout {amount:g}", (f"model.dropout={amount}",)) for amount in amounts)
+    return _compare(recipe, settings, seeds, variants, "Dropout against the gap (training − validation)")
+
+
+def _augmentation(recipe: Recipe, settings: Settings, seeds: int) -> Result:
+    variants = (
+        Variant("none"),
+        Variant("crops", CROPS),
+        Variant("flips", ("augment.horizontal_flip=0.5",)),
+        Variant("crops and flips", (*CROPS, "augment.horizontal_flip=0.5")),
+        Variant("colour", ("augment.brightness=0.4", "augment.contrast=0.4", "augment.saturation=0.4")),
+        Variant("rotation", ("augment.rotation=15",)),
+        Variant("mixup", ("augment.mixup=0.4",)),
+        Variant("CutMix", ("augment.cutmix=1.0",)),
+    )
+    return _compare(recipe, settings, seeds, variants, "Which augmentation closes the gap")
+
+
+def _norm_place(recipe: Recipe, settings: Settings, seeds: int) -> Result:
+    variants = (
+        Variant("before the nonlinearity", ('model.normalise="before"',)),
+        Variant("after the nonlinearity", ('model.normalise="after"',)),
+        Variant("none", ('model.normalisation="none"',)),
+    )
+    return _compare(recipe, settings, seeds, variants, "Where batch norm stands")
+
+
+def _depth(recipe: Recipe, settings: Settings, seeds: int) -> Result:
+    shallow, deep = 20, 56 if settings.full else 32
+    variants = tuple(
+        Variant(f"{kind} {depth}", (f'model.name="{kind}{depth}_cifar"',))
+        for kind in ("plain", "resnet")
+        for depth in (shallow, deep)
+    )
+    result = _compare(recipe, settings, seeds, variants, "Depth, with shortcuts and without")
+    said = []
+    for kind in ("plain", "resnet"):
+        one, other = (float(np.mean(result.values[f"{kind} {depth}"]["train_loss"])) for depth in (shallow, deep))
+        word = "higher" if other > one else "lower"
+        said.append(
+            f"{kind}: the training loss of {deep} layers is {word} than that of {shallow}: {other:.4f}, {one:.4f}"
+        )
+    return Result(result.figures, [*said, *result.sentences], result.values)
+
+
+EXPERIMENTS = {
+    "learning-rate": Experiment(
+        "from which learning rate on does this network learn, and which is too high?",
+        "cnn-cifar10", CROPS, 10_000, (1, 1), _learning_rate,
+    ),
+    "dropout": Experiment(
+        "how much dropout closes the gap between training and validation?",
+        "cnn-cifar10", ("training.epochs=10",), 5000, (3, 5), _dropout,
+    ),
+    "augmentation": Experiment(
+        "which augmentation closes the gap between training and validation?",
+        "cnn-cifar10", ("training.epochs=10",), 5000, (2, 5), _augmentation,
+    ),
+    "norm-place": Experiment(
+        "batch norm before or after the nonlinearity, or none (lecture 4)?",
+        "cnn-cifar10", ("training.epochs=6", *CROPS), 10_000, (3, 5), _norm_place,
+    ),
+    "depth": Experiment(
+        "do deep plain nets have the higher training loss, and residual ones not (lecture 4)?",
+        "resnet20-cifar10", ("training.epochs=4", "training.milestones=[3]"), 10_000, (2, 3), _depth,
+    ),
+}  # fmt: skip

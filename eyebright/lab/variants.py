@@ -1,0 +1,171 @@
+"""Trainings that differ in one thing: made, kept, and told apart over seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from eyebright.data.images import Pictures
+from eyebright.data.split import Splits
+from eyebright.device import choose_plan
+from eyebright.errors import TrainingDivergedError
+from eyebright.files import make_folder, write_atomically
+from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
+from eyebright.training.fit import Fit, Report, StepReport
+from eyebright.training.recipe import Recipe, load_recipe
+from eyebright.training.run import METRICS
+
+Metrics = list[dict[str, Any]]  # a line an epoch, as in metrics.jsonl
+Begin = Callable[[str, int], Callable[[], object]]  # what is done, in how many steps → moves the bar on
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+        name: of it.
+        changes: of the recipe: ``"model.dropout=0.5"``.
+    """
+
+    name: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one variant.
+
+    Attributes:
+        name: of the variant.
+        runs: seed → its metrics; empty where the loss was no longer a finite number before an epoch was done.
+        observations: seed → what was seen inside the network, as plain values.
+    """
+
+    name: str
+    runs: dict[int, Metrics]
+    observations: dict[int, list[dict[str, Any]]]
+
+    def last(self, key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """A figure of the last epoch, float64 `[seeds]`; of trainings that diverged, NaN."""
+        return np.array([lines[-1][key] if lines else np.nan for lines in self.runs.values()], dtype=np.float64)
+
+    @property
+    def gaps(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Training minus validation accuracy in the last epoch, float64 `[seeds]`."""
+        return self.last("train_accuracy") - self.last("val_accuracy")
+
+
+def train_variants(
+    base: Recipe,
+    variants: Sequence[Variant],
+    splits: Splits,
+    *,
+    seeds: int,
+    kept: Path,
+    begin: Begin = lambda what, total: lambda: None,
+) -> list[Outcome]:
+    """Trains every variant with every seed. What is in the folder `kept` already is not trained again.
+
+    Args:
+        base: what all have in common.
+        variants: what differs.
+        splits: the same for all; validation is needed.
+        seeds: how many, from 0 on.
+        kept: where finished trainings are kept.
+        begin: called with what is trained next and how many steps it has.
+
+    Raises:
+        RecipeError: a change does not fit the recipe, or the recipe the data.
+        OutputError: the folder cannot be written.
+    """
+    make_folder(kept)
+    recipes = [load_recipe(base, variant.changes) for variant in variants]  # all, before anything slow
+    outcomes = []
+    for variant, recipe in zip(variants, recipes, strict=True):
+        runs, seen = {}, {}
+        for seed in range(seeds):
+            made = _train(recipe, splits, seed, kept, f"{variant.name}, seed {seed}", begin)
+            runs[seed], seen[seed] = made["metrics"], made["observations"]
+        outcomes.append(Outcome(variant.name, runs, seen))
+    return outcomes
+
+
+def _train(recipe: Recipe, splits: Splits, seed: int, kept: Path, about: str, begin: Begin) -> dict[str, Any]:
+    plan = choose_plan(number_format=recipe.training.number_format)
+    what = [recipe.to_toml(), seed, plan.as_dict(), *(_content(part) for part in splits.parts().values())]
+    path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        metrics: Metrics = []
+        observations: list[dict[str, Any]] = []
+        fit = Fit(recipe, splits, seed=seed, plan=plan)
+        tick = begin(about, fit.loader.steps * recipe.training.epochs)
+        try:
+            for report in fit.steps():
+                if isinstance(report, Report):
+                    metrics.append({key: getattr(report, key) for key in METRICS})
+                elif isinstance(report, StepReport):
+                    tick()
+                    if report.observation is not None:
+                        observations.append(report.observation.as_dict())
+        except TrainingDivergedError:  # that is an outcome, too
+            pass
+        text = json.dumps({"about": about, "metrics": metrics, "observations": observations})
+        write_atomically(path, [text.encode()])
+    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return made
+
+
+def _content(pictures: Pictures) -> str:
+    """Tells one set of pictures from another by its labels and its first pictures."""
+    whole = hashlib.sha256(pictures.labels.tobytes())
+    for index in range(min(8, len(pictures))):
+        whole.update(np.ascontiguousarray(pictures.read(index, None)).tobytes())
+    return whole.hexdigest()
+
+
+def say_outcomes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Each variant's accuracy and gap in sentences, the best on validation first."""
+    order = sorted(outcomes, key=lambda one: -np.nan_to_num(one.last("val_accuracy"), nan=-1).mean())
+    return [
+        f"{one.name}: validation {spread(one.last('val_accuracy'))}, training {spread(one.last('train_accuracy'))}, "
+        f"gap {spread(one.gaps)}"
+        for one in order
+    ]
+
+
+def spread(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    """Mean and ends of some shares, in per cent.
+
+    >>> spread(np.array([0.5, 0.6]))
+    '55.0% (50.0 to 60.0)'
+    """
+    if np.isnan(values).any():
+        return f"no number in {int(np.isnan(values).sum())} of {len(values)}"
+    mean = f"{values.mean():.1%}"
+    return mean if len(values) == 1 else f"{mean} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+
+
+def draw_gaps(outcomes: Sequence[Outcome], title: str) -> Figure:
+    """Draws training and validation accuracy of each variant, a dot for a seed, and the gap between them."""
+    figure = make_figure(9, 1.3 + 0.48 * len(outcomes))
+    axes = figure.subplots()
+    for row, one in enumerate(outcomes):
+        train, val = one.last("train_accuracy"), one.last("val_accuracy")
+        axes.plot([np.nanmean(val), np.nanmean(train)], [row, row], color=GREY, linewidth=4, alpha=0.35)
+        axes.plot(train, [row] * len(train), "o", color=BLUE, label="training" if row == 0 else None)
+        axes.plot(val, [row] * len(val), "o", color=ORANGE, label="validation" if row == 0 else None)
+    axes.set_yticks(range(len(outcomes)), [one.name for one in outcomes])
+    axes.set_ylim(len(outcomes) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    tidy(axes, title, "accuracy in the last epoch")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
