@@ -157,7 +157,7 @@ def draw_filters(filters: Filters, kernel: int | None = None) -> Figure:
         labels = list(range(len(tiles[0])))
         what = f"kernel {chosen}, {f'{MOST} of {slices:,}' if slices > MOST else slices} slices"
     figure = make_figure(15, 4.9)
-    axes = figure.subplots(1, 4, width_ratios=(4, 4, 4, 3))
+    axes = figure.subplots(1, 4, width_ratios=(4, 4, 4, 3), gridspec_kw={"wspace": 0.05})
     scale = float(max(np.abs(tiles[0]).max(), np.abs(tiles[1]).max())) or 1.0
     moved = float(np.abs(tiles[2]).max())
     height, width = filters.after.shape[2:]

@@ -64,8 +64,9 @@ class Judgement:
 
     @property
     def is_better_than_random(self) -> bool:
-        """Whether both areas are on the right side of those of random orders."""
-        return self.deletion_score < _area(self.random_deletion) and self.insertion_score > _area(self.random_insertion)
+        """Whether the two areas lie further apart, the right way, than those of random orders."""
+        by_chance = _area(self.random_insertion) - _area(self.random_deletion)
+        return self.insertion_score - self.deletion_score > by_chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,12 +262,15 @@ def draw_saliency(explained: Sequence[Explained]) -> Figure:
         row[2].set_title(f"occlusion: −{max(one.occlusion.max(), 0):.0%} at most", fontsize=9)
         for axes in row[:3]:
             axes.set_axis_off()
-        _draw_curves(row[3], one.judgement, legend=one is explained[0])
+        _draw_curves(row[3], one.judgement)
     grid[-1, 3].set_xlabel("share of the pixels gone, or put in")
+    figure.legend(
+        *grid[0, 3].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower right", ncols=4
+    )
     return figure
 
 
-def _draw_curves(axes: Axes, judgement: Judgement, legend: bool) -> None:
+def _draw_curves(axes: Axes, judgement: Judgement) -> None:
     shares = np.linspace(0, 1, STEPS + 1)
     axes.plot(shares, judgement.deletion, color=ORANGE, label="hottest gone first")
     axes.plot(shares, judgement.random_deletion, color=ORANGE, linestyle=":", label="random gone first")
@@ -279,8 +283,6 @@ def _draw_curves(axes: Axes, judgement: Judgement, legend: bool) -> None:
         "better than random" if judgement.is_better_than_random else "no better than random", fontsize=9,
         color="black" if judgement.is_better_than_random else GREY,
     )  # fmt: skip
-    if legend:
-        axes.legend(frameon=False, fontsize=6.5, loc="center right")
 
 
 def _overlay(axes: Axes, pixels: Pixels, heat: Heat, largest: float) -> None:
