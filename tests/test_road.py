@@ -660,6 +660,15 @@ def test_pictures_with_several_labels_travel_the_whole_road(tmp_path, quiet, sev
     page = run.report_path.read_text()
     assert "exact match" in page and "Each label" in page and "top-1" not in page and "taken for" not in page
     assert f"{run.evaluation['mean_average_precision']:.1%}" in page
+    assert "Inside the network" in page and "What answers rest on" not in page
+    history, findings = road.diagnose(run.path)
+    assert history.multi_label and history.answers.train_accuracy is None
+    assert not [finding for finding in findings if finding.severity == "error"]
+    with pytest.raises(DataError, match="answers with several labels for a picture"):
+        road.open_pictures(run.path)
+    other = road.train("cnn-binary-224", data=several_labels, out=tmp_path / "o", changes=SMALL, seed=1, console=quiet)
+    with pytest.raises(DataError, match="has several labels"):
+        road.compare([run.path, other.path])
 
 
 def test_runs_without_a_name_get_free_folders(tmp_path, quiet, monkeypatch):
