@@ -24,7 +24,7 @@ from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import compute_logits
-from eyebright.random import generator
+from eyebright.inspection.pictures import sample
 from eyebright.training.observe import measure_inputs
 from eyebright.training.recipe import Recipe
 
@@ -143,7 +143,7 @@ def ask(
         begin("answering validation pictures", 0)
         probabilities = classifier.probabilities(torch.from_numpy(compute_logits(classifier, val))).double().numpy()
     begin("answering training pictures", 0)
-    augmented = None if several or not _changes(recipe.augment) else _augmented(classifier, train, recipe, seed)
+    augmented = None if several or recipe.augment == Augment() else _augmented(classifier, train, recipe, seed)
     shown = next(Loader(_some(train, SHOWN, seed), classifier.prepare, classifier.plan, SHOWN).batches()).inputs
     return Answers(
         val_probabilities=probabilities,
@@ -161,12 +161,7 @@ def ask(
 
 
 def _some(pictures: Pictures, count: int, seed: int) -> Pictures:
-    order = torch.randperm(len(pictures), generator=generator(seed, "doctor", len(pictures))).numpy()
-    return pictures.select(np.sort(order[:count]))
-
-
-def _changes(augment: Augment) -> bool:
-    return augment != Augment()
+    return pictures.select(sample(count, len(pictures), seed))
 
 
 def _accuracy(logits: NDArray[np.float32], labels: Labels) -> float:

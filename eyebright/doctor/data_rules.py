@@ -11,9 +11,8 @@ from scipy.stats import binomtest
 
 from eyebright.curation.label_errors import find_label_errors
 from eyebright.data.labels import Labels
-from eyebright.doctor.diagnosis import Diagnosis
-from eyebright.doctor.history import History, Values, interval
-from eyebright.doctor.learning_rules import AT_CHANCE
+from eyebright.doctor.diagnosis import Diagnosis, Severity
+from eyebright.doctor.history import AT_CHANCE, History, Values, interval
 from eyebright.inspection.class_checks import IMBALANCE
 from eyebright.inspection.finding import listed, many
 
@@ -118,7 +117,7 @@ def label_noise(history: History) -> Diagnosis | None:
 def class_ignored(history: History) -> Diagnosis | None:
     """A class with at least ten validation pictures is recognised in fewer than 2 % of them."""
     answers = history.answers
-    if answers is None or answers.val_probabilities is None or _at_chance(history):
+    if answers is None or answers.val_probabilities is None or history.val_at_chance:
         return None
     counts, recalls = _recalls(history)
     ignored = np.flatnonzero((counts >= ENOUGH) & (recalls < IGNORED)).tolist()
@@ -131,8 +130,7 @@ def class_ignored(history: History) -> Diagnosis | None:
         instead = history.classes[int(np.bincount(own).argmax())]
         evidence.append(
             f"{history.classes[label]}: {recalls[label]:.0%} of {counts[label]} recognised, mostly taken for "
-            f"{instead}; "
-            f"answered {many(int(predicted[label]), 'time')}; "
+            f"{instead}; answered {many(int(predicted[label]), 'time')}; "
             f"{many(history.counts['train'][label], 'training picture')}"
         )
     names = [history.classes[label] for label in ignored]
@@ -162,7 +160,8 @@ def imbalance(history: History) -> Diagnosis | None:
         f"{history.classes[largest]} has {many(int(counts[largest]), 'training picture')}, "
         f"{history.classes[smallest]} {counts[smallest]:,}"
     ]
-    severity: str = "note"
+    severity: Severity = "note"
+    problem = "classes have very different numbers of pictures"
     if history.answers is not None and history.answers.val_probabilities is not None:
         shown, recalls = _recalls(history)
         small, large = (shown > 0) & (counts < counts.mean() / 2), (shown > 0) & (counts >= counts.mean() / 2)
@@ -171,31 +170,27 @@ def imbalance(history: History) -> Diagnosis | None:
         low, high = float(recalls[small].mean()), float(recalls[large].mean())
         if high - low < BEHIND:
             return None
-        severity = "warning"
+        severity, problem = "warning", "small classes are learnt worse than large ones"
         evidence.append(
             f"of the small classes' validation pictures {low:.0%} are recognised, of the others' {high:.0%}"
         )
     return Diagnosis(
-        "imbalance", "warning" if severity == "warning" else "note", "small classes are learnt worse than large ones"
-        if severity == "warning" else "classes have very different numbers of pictures",
-        tuple(evidence), "what is met seldom counts little in the mean loss",
+        "imbalance", severity, problem, tuple(evidence), "what is met seldom counts little in the mean loss",
         'training.class_weights="balanced", or more pictures of the small classes; judge by the figures of each class',
     )  # fmt: skip
 
 
 def leakage(history: History) -> Diagnosis | None:
     """Pictures of validation or test stand in training: one in 200 pixel for pixel, or one in ten nearly."""
-    evidence, worst = [], 0.0
+    evidence = []
     for (first, second), names in history.shared.items():
         count = sum(history.counts[second])
         if first == "train" and len(names) >= max(2, COPIED * count):
-            worst = max(worst, len(names) / count)
             evidence.append(
                 f"{len(names):,} of {count:,} {second} pictures stand in train, pixel for pixel ({listed(names)})"
             )
     for copies in history.answers.copies if history.answers else ():
         if copies.share > NEARLY:
-            worst = max(worst, copies.share)
             seen = "" if copies.among == 1 else f", compared with {copies.among:.0%} of training"
             evidence.append(
                 f"{len(copies.names):,} of {copies.of:,} {copies.part} pictures have near copies in train{seen} "
@@ -233,8 +228,7 @@ def augmentation_too_strong(history: History) -> Diagnosis | None:
         ),
         "the network spends itself on pictures such as it will never be asked about",
         "look at what training sees: eyebright data SOURCE --augment RECIPE; take less of what hides or distorts "
-        "most, or "
-        "train longer: strong augmentation pays late",
+        "most, or train longer: strong augmentation pays late",
         (best + 1, best + 1),
     )  # fmt: skip
 
@@ -317,7 +311,3 @@ def _recalls(history: History) -> tuple[Labels, Values]:
     counts = np.bincount(labels, minlength=len(history.classes))
     right = np.bincount(labels[predictions == labels], minlength=len(history.classes))
     return counts, right / np.maximum(counts, 1)
-
-
-def _at_chance(history: History) -> bool:
-    return history.validates and bool(history.val_loss.min() > (1 - AT_CHANCE) * history.chance_loss)

@@ -10,7 +10,7 @@ from torch import nn
 from eyebright.data.augment import Augment
 from eyebright.doctor.diagnosis import Diagnosis
 from eyebright.doctor.history import History, Values
-from eyebright.doctor.learning_rules import AT_CHANCE, worse_than_baseline
+from eyebright.doctor.learning_rules import worse_than_baseline
 
 GAP = 0.10  # training minus validation accuracy
 WIDE = 0.20  # a gap that needs no further sign
@@ -41,7 +41,7 @@ def overfitting(history: History) -> Diagnosis | None:
     least = int(np.nanargmin(loss))
     turned = loss[-1] > TURNED * loss[least] and least < len(loss) - 1
     apart = train - val > GAP and train - history.val_interval(len(loss))[1] > GAP / 2
-    if not apart or not (turned or train - val > WIDE) or _at_chance(history):
+    if not apart or not (turned or train - val > WIDE) or history.val_at_chance:
         return None
     gaps = history.train_accuracy - history.val_accuracy
     begin = int(np.flatnonzero(gaps <= GAP)[-1]) + 2 if np.any(gaps <= GAP) else 1
@@ -63,7 +63,7 @@ def underfitting(history: History) -> Diagnosis | None:
     Or training loss stands (less than 3 % lower over the last third of the epochs) at less than 0.4 of the way to
     certainty, with validation within 3 points of training.
     """
-    if not history.validates or history.multi_label or _at_chance(history):
+    if not history.validates or history.multi_label or history.val_at_chance:
         return None
     worse, loss = worse_than_baseline(history), history.train_loss
     train, val = float(history.train_accuracy[-1]), float(history.val_accuracy[-1])
@@ -200,10 +200,6 @@ def least_hump(history: History, error: Values) -> float:
 
 def _window(epochs: int) -> int:
     return max(SMOOTH, epochs // SHARE)
-
-
-def _at_chance(history: History) -> bool:
-    return bool(np.nanmin(history.val_loss) > (1 - AT_CHANCE) * history.chance_loss)
 
 
 def _remedies(history: History) -> str:

@@ -23,6 +23,7 @@ from eyebright.training.recipe import Recipe
 from eyebright.training.run import Run
 
 Values = NDArray[np.float64]
+AT_CHANCE = 0.05  # of the way from guessing to certainty: less is no learning
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,6 +134,11 @@ class History:
         shares[0] += 1 - smoothing
         shares = shares[shares > 0]
         return abs(float((shares * np.log(shares)).sum()))  # not -0
+
+    @property
+    def val_at_chance(self) -> bool:
+        """Whether validation, where there is one, has never lost 5 % less than guessing does."""
+        return self.validates and bool(np.nanmin(self.val_loss) > (1 - AT_CHANCE) * self.chance_loss)
 
     def learnt(self, train_loss: float) -> float:
         """How far a training loss has come from guessing to being always right, 0…1; below 0: worse than guessing."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from eyebright.doctor.diagnosis import Diagnosis
-from eyebright.doctor.history import History, Values, interval, moving
+from eyebright.doctor.history import AT_CHANCE, History, Values, interval, moving
 
-AT_CHANCE = 0.05  # of the way from guessing to certainty: less is no learning
 POOR = 0.3  # of that way: less is a poor result
 EARLY = 3  # epochs before which a run that goes on is not judged
 WINDOW = 5  # epochs over which the training loss should fall (lecture: L1.8)
@@ -86,8 +85,7 @@ def chance_level(history: History) -> Diagnosis | None:
         return None
     evidence = [
         f"{what} accuracy is {low:.1%} to {high:.1%} (95 % interval) after {len(history.epochs)} epochs; guessing "
-        f"gives "
-        f"{chance:.1%}",
+        f"gives {chance:.1%}",
         f"the least {what} loss is {loss:.4f}; guessing loses {history.chance_loss:.4f}"
         + (f", ln({len(history.classes)})" if abs(history.chance_loss - np.log(len(history.classes))) < 0.005 else ""),
     ]
@@ -151,8 +149,8 @@ def learning_rate_too_low(history: History) -> Diagnosis | None:
     return Diagnosis(
         "learning_rate_too_low", "error", "the learning rate is too low",
         (
-            f"no step that was seen moved half of the layers by more than {peak:.2g} of their length; about 0.001 is "
-            f"usual",
+            f"no step that was seen moved half of the layers by more than {peak:.2g} of their length; 0.001 to 0.01 "
+            "are usual",
             f"the training loss went from {loss[0]:.4f} to {loss[-1]:.4f} in {len(loss)} epochs; guessing loses "
             f"{history.chance_loss:.4f}",
         ),
@@ -206,8 +204,7 @@ def _stands(history: History) -> str | None:
         return None
     return (
         f"least training loss up to epoch {len(loss) - WINDOW}: {before:.4f}; since then: {last:.4f}, at a learning "
-        f"rate "
-        f"of {rate[-1]:g}"
+        f"rate of {rate[-1]:g}"
     )
 
 

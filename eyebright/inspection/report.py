@@ -58,18 +58,6 @@ def write_report(
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
     """
-    run.write_report(render_report(run, classifier, test, evaluation, first, findings))
-
-
-def render_report(
-    run: Run,
-    classifier: Classifier,
-    test: Pictures,
-    evaluation: AnyEvaluation,
-    first: Network | None = None,
-    findings: Sequence[dict[str, Any]] = (),
-) -> str:
-    """The report as HTML; see `write_report`."""
     metrics, environment = run.metrics(), run.environment
     told = run.recipe.training.keep == "best" and metrics[-1]["val_accuracy"] is not None
     worst_first, shown = evaluation.worst(WORST_MISTAKES), sample(GRID_PICTURES, evaluation.count, run.seed)
@@ -101,7 +89,7 @@ def render_report(
     template = jinja2.Environment(
         loader=jinja2.PackageLoader("eyebright.inspection", "."), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template(name)
-    return template.render(
+    html = template.render(
         recipe=run.recipe,
         source=Path(run.contract.source).name,
         started=environment["started"][:16].replace("T", " "),
@@ -127,6 +115,7 @@ def render_report(
         inside=_inside(run, classifier, first),
         **own,
     )
+    run.write_report(html)
 
 
 def _inside(run: Run, classifier: Classifier, first: Network | None) -> list[tuple[str, list[str], str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError, did_you_mean
 from eyebright.evaluation.paired import compare_seeds
 from eyebright.inspection.curves import draw_runs
-from eyebright.lab.learning_rate import draw_range, range_test, say_range
+from eyebright.lab.learning_rate import STEPS, draw_range, range_test, say_range
 from eyebright.lab.variants import Begin, Outcome, Variant, draw_gaps, say_outcomes, train_variants
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import Recipe, load_recipe
@@ -114,13 +114,12 @@ def do_experiment(name: str, settings: Settings) -> Result:
     if not settings.full and len(splits.train) > experiment.pictures:
         order = np.random.default_rng(0).permutation(len(splits.train))[: experiment.pictures]
         splits = Splits(splits.train.select(np.sort(order)), splits.val, splits.test, splits.source, splits.notes)
-    given = Settings(splits, settings.kept, settings.changes, settings.full, settings.seeds, settings.begin)
-    return experiment.run(recipe, given, settings.seeds or experiment.seeds[settings.full])
+    return experiment.run(recipe, replace(settings, splits=splits), settings.seeds or experiment.seeds[settings.full])
 
 
 def _learning_rate(recipe: Recipe, settings: Settings, seeds: int) -> Result:
     fit = Fit(recipe, settings.splits)
-    tick = settings.begin("raising the rate", 200)
+    tick = settings.begin("raising the rate", STEPS)
     found = range_test(fit, on_step=tick)
     used = recipe.training.learning_rate
     values = {
@@ -131,9 +130,7 @@ def _learning_rate(recipe: Recipe, settings: Settings, seeds: int) -> Result:
 
 
 def _compare(recipe: Recipe, settings: Settings, seeds: int, variants: tuple[Variant, ...], title: str) -> Result:
-    outcomes = train_variants(
-        recipe, variants, settings.splits, seeds=seeds, kept=settings.kept, begin=settings.begin
-    )  # fmt: skip
+    outcomes = train_variants(recipe, variants, settings.splits, seeds=seeds, kept=settings.kept, begin=settings.begin)
     curves = {one.name: [lines for lines in one.runs.values() if lines] for one in outcomes}
     figures = {
         "": draw_gaps(outcomes, title),

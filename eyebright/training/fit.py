@@ -193,7 +193,9 @@ class Fit:
             train, self.prepare, self.plan, recipe.training.batch_size, augment=recipe.augment, shuffle=True,
             seed=seed, workers=workers, per_epoch=self.selection.per_epoch if self.selection else None,
         )  # fmt: skip
-        self.observer = Observer(self.model, self._pictures_to_look_at(train), self.plan)
+        self.observer = None
+        if recipe.training.observe_steps:
+            self.observer = Observer(self.model, self._pictures_to_look_at(train), self.plan)
 
         self.epoch = 0  # whole epochs done
         self.step_in_epoch = 0
@@ -382,7 +384,7 @@ class Fit:
     def _make_step(self) -> Observation | None:
         """The optimiser's step, observed where it is one to look at: the first, every `observe_steps`-th, the last."""
         every, last = self.recipe.training.observe_steps, self.loader.steps * self.recipe.training.epochs - 1
-        if not every or (self.step % every and self.step != last):
+        if self.observer is None or (self.step % every and self.step != last):
             self.optimizer.step()
             return None
         with self.observer.watch(self.step + 1, self.epoch + 1) as seen:
