@@ -49,7 +49,8 @@ from eyebright.inspection.filters import Filters, compare_filters
 from eyebright.inspection.finding import many
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.report import write_report
-from eyebright.lab.experiments import Result, Settings, do_experiment, find_experiment
+from eyebright.lab.experiment import Result, Settings
+from eyebright.lab.experiments import do_experiment, find_experiment
 from eyebright.models.catalog import CATALOG
 from eyebright.models.published import WEIGHTS
 from eyebright.training.estimate import Estimate, in_words

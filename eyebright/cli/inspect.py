@@ -29,6 +29,7 @@ class Asked:
     count: int | None
     part: str
     beside: tuple[Path, ...]
+    data: str | None
     root: Path | None
     device: str
 
@@ -69,6 +70,9 @@ def command(
     beside: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="curves, shift: another run.", show_default=False)
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="shift: from the run's pictures to those of this SOURCE.", show_default=False)
+    ] = None,
     figure: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to draw: .png, .svg, .pdf (default: in the run).", show_default=False),
@@ -84,7 +88,7 @@ def command(
     name = "-".join([what, *(value for value in (layer, stage) if value)])
     path = run / "inspection" / f"{name}.png" if figure is None else figure
     check_form(path)  # before anything slow
-    seen = LOOKS[what](Asked(run, layer, kernel, stage, count, split, tuple(beside or ()), root, device))
+    seen = LOOKS[what](Asked(run, layer, kernel, stage, count, split, tuple(beside or ()), data, root, device))
     if figure is None:
         make_folder(path.parent)
     paths = [path.with_stem(path.stem + ending) for ending in seen.figures]
@@ -141,6 +145,8 @@ def _shift(asked: Asked) -> Seen:
     from eyebright import road
     from eyebright.inspection.shift import draw_shift, measure_shift, say_shift
 
+    if asked.data is not None:
+        return _source_shift(asked, asked.data)
     runs = {path.name: measure_shift(road.read_observations(path)) for path in (asked.run, *asked.beside)}
     sentences = [f"{name}: {line}" for name, shifts in runs.items() for line in say_shift(shifts)]
     values = {
@@ -148,6 +154,24 @@ def _shift(asked: Asked) -> Seen:
         for name, shifts in runs.items()
     }
     return Seen({"": draw_shift(runs)}, {"runs": values}, sentences)
+
+
+def _source_shift(asked: Asked, source: str) -> Seen:
+    from dataclasses import asdict
+
+    from eyebright import road
+    from eyebright.data.sources import load_pictures
+    from eyebright.inspection.distribution_shift import compare_sources, draw_sources, say_sources
+    from eyebright.inspection.pictures import sample
+
+    count = asked.count or MAPPED
+    classifier, pictures = road.open_pictures(asked.run, asked.part, count, root=asked.root, device=asked.device)
+    others = load_pictures(source, root=asked.root)
+    others = others.select(sample(min(count, len(others)), len(others), 0))
+    with count_up("looking at pictures", len(pictures) + len(others)) as tick:
+        shifts = compare_sources(classifier, pictures, others, _steps(tick))
+    figure = draw_sources(shifts, f"{asked.run.name}'s pictures", Path(source).name)
+    return Seen({"": figure}, {"layers": [asdict(one) for one in shifts]}, say_sources(shifts))
 
 
 def _gradients(asked: Asked) -> Seen:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from eyebright.doctor.diagnosis import Diagnosis
-from eyebright.doctor.history import History, interval, moving
+from eyebright.doctor.history import History, interval
+from eyebright.inspection.gradients import USUAL, draw_layers, gradient_lengths
 from eyebright.inspection.style import BLUE, GREY, ORANGE, RED, make_figure, tidy
 
 COLOURS = {"error": RED, "warning": ORANGE, "note": GREY}
@@ -55,26 +56,14 @@ def draw_findings(history: History, findings: Sequence[Diagnosis]) -> Figure:
 
 
 def _draw_ratios(axes: Axes, history: History) -> None:
-    """A line for each layer, from dark (the first) to light (the last)."""
-    tidy(axes, "Steps, in lengths of the weights")
+    tidy(axes, "Steps, in lengths of the weights (grey: usual)")
     if not history.observations:
         axes.text(0.5, 0.5, "not observed", transform=axes.transAxes, ha="center", color=GREY)
         return
-    import matplotlib
-
-    names = [layer.name for layer in moving(history.observations[-1].layers)]
+    names, _, steps = gradient_lengths(history.observations)
     when = [seen.step / history.steps_per_epoch + 0.5 for seen in history.observations]
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, max(2, len(names))))
-    for place, name in enumerate(names):
-        values = [
-            next((layer.update_ratio for layer in seen.layers if layer.name == name), np.nan)
-            for seen in history.observations
-        ]
-        label = name if place in (0, len(names) - 1) else None
-        axes.plot(when, np.where(np.array(values) > 0, values, np.nan), color=colours[place], linewidth=1, label=label)
-    axes.axhline(1e-3, color=GREY, linestyle=":", linewidth=1)
-    axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=8)
+    draw_layers(axes, when, names, steps)
+    axes.axhspan(*USUAL, color=GREY, alpha=0.15, linewidth=0)
 
 
 def _draw_bars(axes: Axes, findings: Sequence[Diagnosis]) -> None:

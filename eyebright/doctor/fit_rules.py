@@ -173,19 +173,20 @@ def smooth(values: Values) -> Values:
     return np.array([np.median(values[max(0, place - reach) : place + reach + 1]) for place in range(len(values))])
 
 
-def find_hump(error: Values, high: float) -> tuple[int, int, int] | None:
+def find_hump(error: Values, high: float, lasts: int = LASTS) -> tuple[int, int, int] | None:
     """The highest hump of a curve: where it begins, its top and where it ends; None where none is high enough.
 
     Args:
-        error: smoothed, `[epochs]`.
+        error: smoothed, `[epochs]`, say.
         high: how much the top must be above the least before it and the least after it.
+        lasts: how many places of it must be in its upper half.
     """
     best: tuple[float, tuple[int, int, int]] | None = None
     for top in range(1, len(error) - 1):
         first, last = int(error[:top].argmin()), top + 1 + int(error[top + 1 :].argmin())
         height = float(min(error[top] - error[first], error[top] - error[last]))
-        lasts = int((error[first : last + 1] > error[top] - height / 2).sum())
-        if height > high and lasts >= LASTS and (best is None or height > best[0]):
+        upper = int((error[first : last + 1] > error[top] - height / 2).sum())
+        if height > high and upper >= lasts and (best is None or height > best[0]):
             best = height, (first, top, last)
     return best and best[1]
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
+from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, name_layers, tidy
 from eyebright.training.observe import LayerState, Observation
 
 Values = NDArray[np.float64]
@@ -62,16 +62,24 @@ def draw_gradients(observations: Sequence[Observation]) -> Figure:
     figure = make_figure(15, 4.4)
     over, moves, depth = figure.subplots(1, 3, width_ratios=(4, 4, 4))
     when = [seen.step for seen in observations]
-    _draw_lines(over, when, names, gradients)
+    draw_layers(over, when, names, gradients)
     tidy(over, "Gradient, in lengths of the weights", "step")
-    _draw_lines(moves, when, names, steps)
+    draw_layers(moves, when, names, steps)
     moves.axhspan(*USUAL, color=GREY, alpha=0.15, linewidth=0)
     tidy(moves, "Step, in lengths of the weights (grey: usual)", "step")
     _draw_by_depth(depth, observations, names, gradients)
     return figure
 
 
-def _draw_lines(axes: Axes, when: list[int], names: list[str], values: Values) -> None:
+def draw_layers(axes: Axes, when: Sequence[float], names: list[str], values: Values) -> None:
+    """A line for each layer, from dark (the first) to light (the last); six at most are named.
+
+    Args:
+        axes: to draw on.
+        when: of each observation.
+        names: of the layers.
+        values: float64 `[M, L]`; what is not above 0 is left out.
+    """
     import matplotlib
 
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, max(2, len(names))))
@@ -93,13 +101,9 @@ def _draw_by_depth(axes: Axes, observations: Sequence[Observation], names: list[
             range(len(names)), shown, color=colour, marker="o", markersize=3, label=f"step {observations[place].step}"
         )
     axes.set_yscale("log")
-    few = len(names) <= 24
-    places = list(range(len(names))) if few else list(range(0, len(names), -(-len(names) // 24)))
-    axes.set_xticks(
-        places, [names[place] for place in places], fontsize=7, rotation=60, ha="right", rotation_mode="anchor"
-    )
     axes.legend(frameon=False, fontsize=8)
-    tidy(axes, "Gradient by depth", "layer, from the pictures on")
+    tidy(axes, "Gradient by depth")
+    name_layers(axes, names)
 
 
 def _gradient(layer: LayerState) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from eyebright.errors import OutputError
 from eyebright.files import write_atomically
 
 FORMS = ("svg", "png", "pdf")
+NAMED = 24  # layers whose names stand on an axis, at most
 
 # Okabe and Ito, Color Universal Design, 2008
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#767676"
@@ -32,6 +34,15 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def name_layers(axes: Axes, names: Sequence[str]) -> None:
+    """The layers' names along the x axis, where their numbers stand, or some of them where they are many."""
+    places = range(0, len(names), -(-len(names) // NAMED))
+    axes.set_xticks(
+        list(places), [names[place] for place in places], fontsize=7, rotation=60, ha="right", rotation_mode="anchor"
+    )
+    axes.set_xlabel("layer, from the pictures on")
 
 
 def encode(figure: Figure, form: str = "svg", dots_per_inch: int = 100) -> bytes:

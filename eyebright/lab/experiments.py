@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError, did_you_mean
 from eyebright.evaluation.paired import compare_seeds
 from eyebright.inspection.curves import draw_runs
+from eyebright.lab.covariate_shift import compare_normalisations
+from eyebright.lab.double_descent import find_double_descent
+from eyebright.lab.experiment import Experiment, Result, Settings
 from eyebright.lab.learning_rate import STEPS, draw_range, range_test, say_range
-from eyebright.lab.variants import Begin, Outcome, Variant, draw_gaps, say_outcomes, train_variants
+from eyebright.lab.variants import Outcome, Variant, draw_gaps, say_outcomes, train_variants
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import Recipe, load_recipe
 
 CROPS = ("prepare.crop=32", "augment.random_crop=true", "augment.padding=4")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an experiment is done.
-
-    Attributes:
-        splits: train, validation, test; test is not looked at.
-        kept: folder of finished trainings.
-        changes: of the recipe.
-        full: longer, with more seeds and all pictures.
-        seeds: how many; None: what the experiment takes.
-        begin: for a progress bar.
-    """
-
-    splits: Splits
-    kept: Path
-    changes: tuple[str, ...] = ()
-    full: bool = False
-    seeds: int | None = None
-    begin: Begin = lambda what, total: lambda: None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found.
-
-    Attributes:
-        figures: by the end of their files' names.
-        sentences: the answer first.
-        values: for JSON.
-    """
-
-    figures: dict[str, Figure]
-    sentences: list[str]
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One of the lab's.
-
-    Attributes:
-        about: the question.
-        recipe: by name; its data are the experiment's, unless others are given.
-        changes: of it, in the short form; the full one keeps the recipe's epochs.
-        pictures: training pictures of the short form.
-        seeds: of the short form and of the full one.
-        run: does it.
-    """
-
-    about: str
-    recipe: str
-    changes: tuple[str, ...]
-    pictures: int
-    seeds: tuple[int, int]
-    run: Callable[[Recipe, Settings, int], Result]
 
 
 def find_experiment(name: str) -> Experiment:
@@ -109,8 +51,8 @@ def do_experiment(name: str, settings: Settings) -> Result:
             expected="a part that is not trained with, to see what holds for other pictures",
             remedy="leave data.val_fraction above 0",
         )
-    recipe = load_recipe(experiment.recipe, () if settings.full else experiment.changes)
-    recipe = load_recipe(recipe, settings.changes)
+    short = () if settings.full else experiment.short
+    recipe = load_recipe(experiment.recipe, (*experiment.changes, *short, *settings.changes))
     if not settings.full and len(splits.train) > experiment.pictures:
         order = np.random.default_rng(0).permutation(len(splits.train))[: experiment.pictures]
         splits = Splits(splits.train.select(np.sort(order)), splits.val, splits.test, splits.source, splits.notes)
@@ -210,24 +152,39 @@ def _depth(recipe: Recipe, settings: Settings, seeds: int) -> Result:
 
 
 EXPERIMENTS = {
+    "double-descent": Experiment(
+        "does error fall, rise and fall again: over epochs, and over the network's width (lecture 1)?",
+        "cnn-cifar10",
+        (
+            "model.dropout=0.0", "training.epochs=100", 'training.optimizer="adam"', "training.nesterov=false",
+            "training.learning_rate=1e-3", 'training.schedule="constant"', "training.weight_decay=0.0",
+        ),
+        ("training.epochs=60",), 4000, (1, 1), find_double_descent,
+    ),
+    "covariate-shift": Experiment(
+        "does normalisation hold the inputs of the layers still, and which one takes a shift of the pictures away "
+        "(lecture 4)?",
+        "cnn-cifar10", (*CROPS, "training.learning_rate=0.02", "training.observe_steps=20"), ("training.epochs=6",),
+        10_000, (2, 3), compare_normalisations,
+    ),
     "learning-rate": Experiment(
         "from which learning rate on does this network learn, and which is too high?",
-        "cnn-cifar10", CROPS, 10_000, (1, 1), _learning_rate,
+        "cnn-cifar10", CROPS, (), 10_000, (1, 1), _learning_rate,
     ),
     "dropout": Experiment(
         "how much dropout closes the gap between training and validation?",
-        "cnn-cifar10", ("training.epochs=10",), 5000, (3, 5), _dropout,
+        "cnn-cifar10", (), ("training.epochs=10",), 5000, (3, 5), _dropout,
     ),
     "augmentation": Experiment(
         "which augmentation closes the gap between training and validation?",
-        "cnn-cifar10", ("training.epochs=10",), 5000, (2, 5), _augmentation,
+        "cnn-cifar10", (), ("training.epochs=10",), 5000, (2, 5), _augmentation,
     ),
     "norm-place": Experiment(
         "batch norm before or after the nonlinearity, or none (lecture 4)?",
-        "cnn-cifar10", ("training.epochs=6", *CROPS), 10_000, (3, 5), _norm_place,
+        "cnn-cifar10", CROPS, ("training.epochs=6",), 10_000, (3, 5), _norm_place,
     ),
     "depth": Experiment(
         "do deep plain nets have the higher training loss, and residual ones not (lecture 4)?",
-        "resnet20-cifar10", ("training.epochs=4", "training.milestones=[3]"), 10_000, (2, 3), _depth,
+        "resnet20-cifar10", (), ("training.epochs=4", "training.milestones=[3]"), 10_000, (2, 3), _depth,
     ),
 }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,17 @@ from eyebright.device import choose_plan
 from eyebright.errors import TrainingDivergedError
 from eyebright.files import make_folder, write_atomically
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
-from eyebright.training.fit import Fit, Report, StepReport
+from eyebright.tensors import read_safetensors, write_safetensors
+from eyebright.training.fit import Fit, Report, State, StepReport
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import METRICS
 
 Metrics = list[dict[str, Any]]  # a line an epoch, as in metrics.jsonl
 Begin = Callable[[str, int], Callable[[], object]]  # what is done, in how many steps → moves the bar on
+Look = Callable[[Fit], Any]  # what is to be seen in a network in training, as plain values
+
+KIND, FORMAT_VERSION = "eyebright.unfinished", 1
+SAVED_EVERY = 30.0  # seconds, about, after which an unfinished training is kept
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,12 @@ class Outcome:
     Attributes:
         name: of the variant.
         runs: seed → its metrics; empty where the loss was no longer a finite number before an epoch was done.
-        observations: seed → what was seen inside the network, as plain values.
+        seen: seed → what was looked for, every `observe_steps` steps.
     """
 
     name: str
     runs: dict[int, Metrics]
-    observations: dict[int, list[dict[str, Any]]]
+    seen: dict[int, list[Any]]
 
     def last(self, key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """A figure of the last epoch, float64 `[seeds]`; of trainings that diverged, NaN."""
@@ -72,8 +79,12 @@ def train_variants(
     seeds: int,
     kept: Path,
     begin: Begin = lambda what, total: lambda: None,
+    look: Look | None = None,
 ) -> list[Outcome]:
-    """Trains every variant with every seed. What is in the folder `kept` already is not trained again.
+    """Trains every variant with every seed.
+
+    What is in the folder `kept` already is not trained again; a training that was broken off goes on where it was kept
+    last, to the same end.
 
     Args:
         base: what all have in common.
@@ -82,6 +93,7 @@ def train_variants(
         seeds: how many, from 0 on.
         kept: where finished trainings are kept.
         begin: called with what is trained next and how many steps it has.
+        look: is called with the Fit, a named function.
 
     Raises:
         RecipeError: a change does not fit the recipe, or the recipe the data.
@@ -90,38 +102,58 @@ def train_variants(
     make_folder(kept)
     recipes = [load_recipe(base, variant.changes) for variant in variants]  # all, before anything slow
     outcomes = []
-    for variant, recipe in zip(variants, recipes, strict=True):
+    for row, (variant, recipe) in enumerate(zip(variants, recipes, strict=True)):
         runs, seen = {}, {}
         for seed in range(seeds):
-            made = _train(recipe, splits, seed, kept, f"{variant.name}, seed {seed}", begin)
-            runs[seed], seen[seed] = made["metrics"], made["observations"]
+            about = f"{row * seeds + seed + 1} of {len(recipes) * seeds}: {variant.name}, seed {seed}"
+            made = _train(recipe, splits, seed, kept, partial(begin, about), look)
+            runs[seed], seen[seed] = made["metrics"], made["seen"]
         outcomes.append(Outcome(variant.name, runs, seen))
     return outcomes
 
 
-def _train(recipe: Recipe, splits: Splits, seed: int, kept: Path, about: str, begin: Begin) -> dict[str, Any]:
+def _train(
+    recipe: Recipe,
+    splits: Splits,
+    seed: int,
+    kept: Path,
+    begin: Callable[[int], Callable[[], object]],
+    look: Look | None,
+) -> dict[str, Any]:
+    """One training's metrics, and what was seen; its file's name is another for whatever could make it another one."""
     plan = choose_plan(number_format=recipe.training.number_format)
-    what = [recipe.to_toml(), seed, plan.as_dict(), *(_content(part) for part in splits.parts().values())]
-    path = kept / f"{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
+    contents = [_content(part) for part in splits.parts().values()]
+    what = json.dumps([recipe.to_toml(), seed, plan.as_dict(), look and look.__qualname__, *contents])
+    path = kept / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        metrics: Metrics = []
-        observations: list[dict[str, Any]] = []
         fit = Fit(recipe, splits, seed=seed, plan=plan)
-        tick = begin(about, fit.loader.steps * recipe.training.epochs)
+        unfinished = path.with_suffix(".safetensors")
+        made: dict[str, Any] = {"metrics": [], "seen": []}
+        if unfinished.exists():
+            tensors, header = read_safetensors(unfinished, KIND, FORMAT_VERSION)
+            fit.load_state(State(tensors, header["state"]))
+            made = header["made"]
+        tick = begin(fit.loader.steps * fit.recipe.training.epochs - fit.step)
+        saved = time.monotonic()
         try:
             for report in fit.steps():
-                if isinstance(report, Report):
-                    metrics.append({key: getattr(report, key) for key in METRICS})
-                elif isinstance(report, StepReport):
+                if isinstance(report, StepReport):
                     tick()
-                    if report.observation is not None:
-                        observations.append(report.observation.as_dict())
+                    if look is not None and report.observation is not None:
+                        made["seen"].append(look(fit))
+                elif isinstance(report, Report):
+                    made["metrics"].append({key: getattr(report, key) for key in METRICS})
+                    if time.monotonic() - saved >= SAVED_EVERY:
+                        state = fit.state()
+                        header = {"format_version": FORMAT_VERSION, "state": state.values, "made": made}
+                        write_safetensors(unfinished, state.tensors, KIND, header)
+                        saved = time.monotonic()
         except TrainingDivergedError:  # that is an outcome, too
             pass
-        text = json.dumps({"about": about, "metrics": metrics, "observations": observations})
-        write_atomically(path, [text.encode()])
-    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return made
+        write_atomically(path, [json.dumps(made).encode()])
+        unfinished.unlink(missing_ok=True)
+    finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return finished
 
 
 def _content(pictures: Pictures) -> str:

@@ -119,7 +119,7 @@ class Observer:
             epoch: counted from 1.
         """
         found: list[Observation] = []
-        weights = {name: layer.weight for name, layer in _layers(self.model)}
+        weights = {name: layer.weight for name, layer in weighted_layers(self.model)}
         before = {name: weight.detach().clone() for name, weight in weights.items()}
         gradients = {name: _norm(weight.grad) for name, weight in weights.items() if weight.grad is not None}
         yield found
@@ -141,7 +141,7 @@ def measure_inputs(model: Network, pictures: Tensor, plan: Plan) -> dict[str, In
     Returns:
         State-dict prefix → its inputs.
     """
-    names: dict[nn.Module, str] = {layer: name for name, layer in _layers(model)}
+    names: dict[nn.Module, str] = {layer: name for name, layer in weighted_layers(model)}
     found: dict[str, InputState] = {}
     saturated: list[float | None] = [None]  # after the last nonlinearity
 
@@ -166,7 +166,8 @@ def measure_inputs(model: Network, pictures: Tensor, plan: Plan) -> dict[str, In
     return found
 
 
-def _layers(model: Network) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
+def weighted_layers(model: Network) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
+    """The convolutions and dense layers with their state-dict prefixes."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             yield name, module

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from eyebright import road
 from eyebright.classifier import Classifier
@@ -66,6 +68,21 @@ def test_inspect_draws_and_says_what_there_is_to_see(what, figures, eyebright, r
     assert values["findings"]
     assert values["figures"] == [str(tmp_path / f"x{ending}.svg") for ending in figures]
     assert len(Run.open(copy).environment["test_openings"]) == 1  # the run's own
+
+
+def test_inspect_compares_the_runs_pictures_with_those_of_another_source(eyebright, run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+    for index, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")  # of no class
+    figure = tmp_path / "x.svg"
+    done = eyebright("inspect", run, "shift", "--data", tmp_path, "--count", 60, "--json", "--figure", figure)
+    assert (done.returncode, done.stderr) == (0, "")
+    values = json.loads(done.stdout)
+    assert [layer["layer"] for layer in values["layers"]] == ["c1.0", "c3.0", "c5.0", "f6.0", "output"]
+    assert values["layers"][0]["moved"] > 2 * values["layers"][0]["chance"]
+    assert values["figures"] == [str(figure)]
+    done = eyebright("inspect", run, "shift", "--data", tmp_path / "nothing")
+    assert (done.returncode, "nothing" in done.stderr) == (1, True)
 
 
 def test_inspecting_test_pictures_is_noted(eyebright, run, tmp_path):

@@ -8,7 +8,8 @@ from eyebright.data.sources import load_data
 from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError
 from eyebright.lab import variants
-from eyebright.lab.experiments import EXPERIMENTS, Settings, do_experiment
+from eyebright.lab.experiment import Settings
+from eyebright.lab.experiments import EXPERIMENTS, do_experiment
 from eyebright.lab.learning_rate import RangeTest, draw_range, range_test, say_range
 from eyebright.lab.variants import Outcome, Variant, draw_gaps, say_outcomes, train_variants
 from eyebright.training.fit import Fit
@@ -96,6 +97,43 @@ def test_variants_are_trained_once_and_then_kept(tmp_path, digits, monkeypatch):
         train_variants(base, ways, digits, seeds=3, kept=tmp_path)
 
 
+def test_a_training_that_was_broken_off_goes_on_to_the_same_end(tmp_path, digits, monkeypatch):
+    base = load_recipe("lenet5-digits", ["training.epochs=6"])
+    ways = (Variant("usual"),)
+    whole = train_variants(base, ways, digits, seeds=1, kept=tmp_path / "whole", look=count_steps)
+    monkeypatch.setattr(variants, "SAVED_EVERY", 0)
+    begun, steps = [], []
+
+    def begin(about, total):
+        begun.append((about, total))
+        return tick
+
+    def tick():
+        steps.append(1)
+        if len(steps) == 22:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_variants(base, ways, digits, seeds=1, kept=tmp_path / "broken", begin=begin, look=count_steps)
+    assert [path.suffix for path in (tmp_path / "broken").iterdir()] == [".safetensors"]
+    again = train_variants(base, ways, digits, seeds=1, kept=tmp_path / "broken", begin=begin, look=count_steps)
+    per_epoch = begun[0][1] // 6
+    assert begun == [("1 of 1: usual, seed 0", 6 * per_epoch), ("1 of 1: usual, seed 0", 4 * per_epoch)]
+    assert per_epoch == 10
+    assert without_seconds(again) == without_seconds(whole)
+    assert again[0].seen == {0: [1, 60]} == whole[0].seen
+    assert [path.suffix for path in (tmp_path / "broken").iterdir()] == [".json"]
+
+
+def count_steps(fit):
+    return fit.step
+
+
+def without_seconds(outcomes):
+    fast = ("seconds", "images_per_second")
+    return [{key: value for key, value in line.items() if key not in fast} for line in outcomes[0].runs[0]]
+
+
 def test_another_set_of_pictures_is_another_training(tmp_path, digits):
     base = load_recipe("lenet5-digits", ["training.epochs=1"])
     train_variants(base, (Variant("usual"),), digits, seeds=1, kept=tmp_path)
@@ -156,8 +194,9 @@ def test_the_depth_experiment_says_which_training_loss_is_higher(tmp_path, digit
 
 def test_every_experiment_has_a_recipe_that_ships_and_a_question():
     for name, experiment in EXPERIMENTS.items():
-        recipe = load_recipe(experiment.recipe, experiment.changes)
-        assert recipe.training.epochs < load_recipe(experiment.recipe).training.epochs or name == "learning-rate"
+        full = load_recipe(experiment.recipe, experiment.changes)
+        short = load_recipe(experiment.recipe, (*experiment.changes, *experiment.short))
+        assert short.training.epochs < full.training.epochs or name == "learning-rate"
         assert experiment.about.endswith("?")
 
 
