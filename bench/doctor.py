@@ -5,7 +5,7 @@ do. A cause counts as found where one of the findings named for it below is ther
 run should have neither. Runs that are in the folder `--kept` are not repeated, so this can be stopped and called again;
 those files are the tests' data.
 
-    python bench/doctor.py --data FOLDER --kept tests/doctor/runs --record records
+    python bench/doctor.py --data FOLDER --kept tests/doctor/runs/first --record records
 
 FOLDER holds `cifar10-jpeg`, `tiny-imagenet-50` and `mnist`.
 """

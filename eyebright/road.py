@@ -308,6 +308,18 @@ def pictures_of(data: str | Path, *, root: str | Path | None = None) -> Pictures
     return _find_part(load_parts(data, root=root), "test", str(data))
 
 
+def other_pictures(data: str | Path, *, root: str | Path | None = None) -> Pictures:
+    """The training part of a source, or all pictures of one that has no classes: to be looked at, not to be answered.
+
+    Raises:
+        DataError: there are none.
+    """
+    try:
+        return load_parts(data, root=root)["train"]
+    except (DataError, KeyError):
+        return load_pictures(data, root=root)
+
+
 def open_classifier(where: str | Path, weights: str | None = None, *, device: str = "auto") -> Classifier:
     """A classifier from where a user says it is.
 

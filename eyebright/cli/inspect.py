@@ -85,7 +85,7 @@ def command(
     from eyebright.files import make_folder
     from eyebright.inspection.style import check_form, save_figure
 
-    name = "-".join([what, *(value for value in (layer, stage) if value)])
+    name = "-".join([what, *(value for value in (layer, stage, data and Path(data).name) if value)])
     path = run / "inspection" / f"{name}.png" if figure is None else figure
     check_form(path)  # before anything slow
     seen = LOOKS[what](Asked(run, layer, kernel, stage, count, split, tuple(beside or ()), data, root, device))
@@ -160,13 +160,12 @@ def _source_shift(asked: Asked, source: str) -> Seen:
     from dataclasses import asdict
 
     from eyebright import road
-    from eyebright.data.sources import load_pictures
     from eyebright.inspection.distribution_shift import compare_sources, draw_sources, say_sources
     from eyebright.inspection.pictures import sample
 
     count = asked.count or MAPPED
     classifier, pictures = road.open_pictures(asked.run, asked.part, count, root=asked.root, device=asked.device)
-    others = load_pictures(source, root=asked.root)
+    others = road.other_pictures(source, root=asked.root)
     others = others.select(sample(min(count, len(others)), len(others), 0))
     with count_up("looking at pictures", len(pictures) + len(others)) as tick:
         shifts = compare_sources(classifier, pictures, others, _steps(tick))

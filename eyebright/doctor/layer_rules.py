@@ -128,12 +128,16 @@ def exploding_gradients(history: History) -> Diagnosis | None:
 
 
 def layers_stand_still(history: History) -> Diagnosis | None:
-    """Layers with fresh weights get no gradient, or no step that was seen moved them, while others moved."""
+    """Layers with fresh weights get no gradient, or no step that was seen moved them, while others moved.
+
+    Layers that the network itself holds still, as `airbench` its whitening, do not count.
+    """
     if len(history.observations) < 2 or history.recipe.model.weights is not None:
         return None
     seen = [observation.layers for observation in history.observations]
     moved = {layer.name for layers in seen for layer in layers if layer.update_norm > 0}
-    still = [layer.name for layer in seen[-1] if layer.name not in moved]
+    held = {name for name, layer in history.layers.items() if not all(x.requires_grad for x in layer.parameters())}
+    still = [layer.name for layer in seen[-1] if layer.name not in moved | held]
     if not still or not moved:
         return None
     frozen = {layer.name for layer in seen[-1]} - {layer.name for layer in moving(seen[-1])}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,10 @@ from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, name_lay
 from eyebright.layers.network import Network
 from eyebright.training.observe import weighted_layers
 
-BATCH = 128
+BATCH = 32
 FEWEST = 20  # pictures of a source
+CHUNKS = 10  # of a source, from whose means is told how far chance moves them
+CLEAR = 3.0  # times what chance does
 
 Values = NDArray[np.float64]
 
@@ -69,7 +73,8 @@ class SourceShift:
     Attributes:
         layer: its state-dict prefix.
         moved: how far the channels' means of the second source are from those of the first, in spreads of the first.
-        chance: the same between two halves of the first source.
+        chance: how far chance moves them apart where the sources do not differ, told from how the means of the tenths
+            of each source differ: root of the expected square.
         wider: the second's spread, as a multiple of the first's.
     """
 
@@ -178,33 +183,32 @@ def compare_sources(
             done += len(batch.indices)
             on_batch(done)
 
-    places = np.arange(len(one))
-    halves = [one.select(places[start::2]) for start in (0, 1)]
-    even, odd, second = (
-        measure_moments(classifier.model, batches(pictures), classifier.plan) for pictures in (*halves, other)
-    )
-    return [
-        SourceShift(
-            name,
-            (even[name] + odd[name]).moved(second[name]),
-            even[name].moved(odd[name]),
-            second[name].spread / max((even[name] + odd[name]).spread, 1e-12),
-        )
-        for name in even
-    ]
+    def tenths(pictures: Pictures) -> list[dict[str, Moments]]:
+        parts = (pictures.select(np.arange(start, len(pictures), CHUNKS)) for start in range(CHUNKS))
+        return [measure_moments(classifier.model, batches(part), classifier.plan) for part in parts]
+
+    first, second = tenths(one), tenths(other)
+    found = []
+    for layer in first[0]:
+        ours, theirs = ([part[layer] for part in parts] for parts in (first, second))
+        before, after = (reduce(add, several) for several in (ours, theirs))
+        errors = [np.var([part.means for part in several], axis=0, ddof=1) / CHUNKS for several in (ours, theirs)]
+        spread = max(before.spread, 1e-12)
+        chance = float(np.sqrt(sum(errors).sum())) / spread
+        found.append(SourceShift(layer, before.moved(after), chance, after.spread / spread))
+    return found
 
 
 def say_sources(shifts: Sequence[SourceShift]) -> list[str]:
     """What there is to see, in sentences."""
     first, last = shifts[0], shifts[-1]
     most = max(shifts, key=lambda shift: shift.moved)
-    clear = sum(shift.moved > 2 * shift.chance for shift in shifts)
+    clear = sum(shift.moved > CLEAR * shift.chance for shift in shifts)
     return [
-        f"the pictures' channel means are {first.moved:.2f} spreads apart (two halves of the first source: "
-        f"{first.chance:.2f}), what the last layer is given {last.moved:.2f} ({last.chance:.2f}); farthest apart in "
-        f"{most.layer}, {most.moved:.2f}",
-        f"{clear} of {len(shifts)} layers are given something clearly else than the first source gives them (twice "
-        "what its halves differ by)",
+        f"the pictures' channel means are {first.moved:.2f} spreads apart (chance alone: {first.chance:.2f}), what the "
+        f"last layer is given {last.moved:.2f} ({last.chance:.2f}); farthest apart in {most.layer}, {most.moved:.2f}",
+        f"{clear} of {len(shifts)} layers are given something clearly else than from the first source ({CLEAR:g} times "
+        "what chance does)",
     ]
 
 
@@ -221,7 +225,7 @@ def draw_sources(shifts: Sequence[SourceShift], one: str, other: str) -> Figure:
     places = np.arange(len(shifts))
     style = {"marker": "o", "markersize": 4, "linewidth": 1.4}
     moved.plot(places, [shift.moved for shift in shifts], color=ORANGE, label=f"{one} → {other}", **style)
-    moved.plot(places, [shift.chance for shift in shifts], color=GREY, label=f"two halves of {one}", **style)
+    moved.plot(places, [shift.chance for shift in shifts], color=GREY, label="chance alone", **style)
     moved.set_ylim(bottom=0)
     tidy(moved, "How far the channels' means are apart", "", "spreads of the first source")
     moved.legend(frameon=False, fontsize=8)

@@ -90,7 +90,8 @@ def draw_layers(axes: Axes, when: Sequence[float], names: list[str], values: Val
         label = name if place in named else None
         axes.plot(when, shown, color=colours[place], linewidth=1.2, marker=marker, markersize=3, label=label)
     axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=7, title="first to last layer", title_fontsize=7)
+    if names:
+        axes.legend(frameon=False, fontsize=7, title="first to last layer", title_fontsize=7)
 
 
 def _draw_by_depth(axes: Axes, observations: Sequence[Observation], names: list[str], values: Values) -> None:

@@ -38,7 +38,7 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 
 def name_layers(axes: Axes, names: Sequence[str]) -> None:
     """The layers' names along the x axis, where their numbers stand, or some of them where they are many."""
-    places = range(0, len(names), -(-len(names) // NAMED))
+    places = range(0, len(names), max(1, -(-len(names) // NAMED)))
     axes.set_xticks(
         list(places), [names[place] for place in places], fontsize=7, rotation=60, ha="right", rotation_mode="anchor"
     )

@@ -26,19 +26,21 @@ from torch import Tensor
 
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
+from eyebright.errors import RecipeError
 from eyebright.inspection.curves import draw_runs
 from eyebright.inspection.distribution_shift import Moments, measure_moments, pushed
 from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figure, name_layers, tidy
 from eyebright.lab.experiment import Result, Settings
 from eyebright.lab.variants import Outcome, Variant, say_outcomes, train_variants
 from eyebright.training.fit import Fit
+from eyebright.training.loss import count_right
 from eyebright.training.recipe import Recipe
 
 NORMALISATIONS = ("none", "batch", "layer", "instance", "group")
 COLOURS = dict(zip(NORMALISATIONS, (GREY, BLUE, ORANGE, GREEN, RED), strict=True))
-ASKED = 1000  # validation pictures that are made brighter
-BATCH = 250
-INJECTED = 0.5  # standard deviations by which a layer's inputs are moved, to be found again
+ASKED = 4000  # validation pictures, at most, by which shifts are measured
+BATCH = 128
+INJECTED = 1.0  # standard deviations by which a layer's inputs are moved, to be found again
 BRIGHTER = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # standard deviations of the pictures' pixels
 SHOWN = 1.0  # of these: how much of it arrives at each layer
 
@@ -53,8 +55,8 @@ class Shifts:
         name: of the normalisation.
         layers: state-dict prefixes, in the order of computation.
         drift: float64 `[seeds, layers]`: how far the channels' means move from look to look, in spreads, on average.
-        recovered: float64 `[seeds, layers]`: what was found of an injected shift of `INJECTED`.
-        chance: float64 `[seeds, layers]`: what is found between two halves of the same pictures, of no shift.
+        recovered: float64 `[seeds, layers]`: what was found of a shift of `INJECTED` between two halves of pictures.
+        chance: float64 `[seeds, layers]`: what was found between them without it.
         arriving: float64 `[seeds, layers]`: how far the means are moved by pictures brighter by `SHOWN`.
         accuracy: float64 `[seeds, amounts]`: for each of `BRIGHTER`.
     """
@@ -80,7 +82,13 @@ def compare_normalisations(recipe: Recipe, settings: Settings, seeds: int) -> Re
     outcomes = train_variants(
         recipe, variants, settings.splits, seeds=seeds, kept=settings.kept, begin=settings.begin, look=look_at_shift
     )
-    shifts = [gather(one) for one in outcomes if all(one.runs.values())]
+    shifts = [gather(one) for one in outcomes if all(seen and "recovered" in seen[-1] for seen in one.seen.values())]
+    if not shifts:
+        raise RecipeError(
+            "no training was looked at to its end",
+            expected="trainings that end as the recipe says, and are looked into",
+            remedy="lower training.learning_rate, set training.observe_steps above 0, leave early_stop_epochs out",
+        )
     sentences = [*say_drift(shifts), *say_arriving(shifts), say_recovered(shifts), *say_outcomes(outcomes)]
     values = {
         one.name: {
@@ -115,37 +123,37 @@ def probe(fit: Fit) -> dict[str, Any]:
         `accuracy` for each of `BRIGHTER`.
     """
     val = cast("Pictures", fit.val)
-    few = val.select(np.sort(np.random.default_rng(0).permutation(len(val))[:ASKED]))
-    batches, labels = [], []
-    for batch in Loader(few, fit.prepare, fit.plan, min(BATCH, -(-len(few) // 2))).batches():
-        batches.append(fit.plan.place_inputs(batch.inputs))
-        labels.append(batch.labels)
-    half = -(-len(batches) // 2)
-    one, other = (measure_moments(fit.model, part, fit.plan) for part in (batches[:half], batches[half:]))
-    whole = {name: one[name] + other[name] for name in one}
+    places = np.random.default_rng(0).permutation(len(val))[:ASKED]
+    parts = []
+    for half in (places[::2], places[1::2]):
+        loaded = list(Loader(val.select(np.sort(half)), fit.prepare, fit.plan, BATCH).batches())
+        parts.append([(fit.plan.place_inputs(batch.inputs), batch.labels) for batch in loaded])
+    one, other = ([inputs for inputs, _ in part] for part in parts)
+    known, unknown = (measure_moments(fit.model, part, fit.plan) for part in (one, other))
     recovered = {}
-    for name, moments in whole.items():
+    for name, moments in known.items():
         with pushed(fit.model, name, INJECTED * np.sqrt(moments.variances)):
-            recovered[name] = moments.moved(measure_moments(fit.model, batches, fit.plan)[name])
-    spread = torch.cat(batches).std(dim=(0, 2, 3), keepdim=True)
-    brighter = measure_moments(fit.model, [batch + SHOWN * spread for batch in batches], fit.plan)
+            recovered[name] = moments.moved(measure_moments(fit.model, other, fit.plan)[name])
+    spread = torch.cat(one).std(dim=(0, 2, 3), keepdim=True)
+    brighter = measure_moments(fit.model, [inputs + SHOWN * spread for inputs in one], fit.plan)
     return {
         "recovered": recovered,
-        "chance": {name: one[name].moved(other[name]) for name in one},
-        "arriving": {name: moments.moved(brighter[name]) for name, moments in whole.items()},
-        "accuracy": [_accuracy(fit, [batch + amount * spread for batch in batches], labels) for amount in BRIGHTER],
+        "chance": {name: moments.moved(unknown[name]) for name, moments in known.items()},
+        "arriving": {name: moments.moved(brighter[name]) for name, moments in known.items()},
+        "accuracy": [_accuracy(fit, [*parts[0], *parts[1]], amount * spread) for amount in BRIGHTER],
     }
 
 
-def _accuracy(fit: Fit, batches: Sequence[Tensor], labels: Sequence[Tensor]) -> float:
+def _accuracy(fit: Fit, batches: Sequence[tuple[Tensor, Tensor]], brighter: Tensor) -> float:
+    """Of the network as it is now, on pictures that are made brighter."""
     was_training = fit.model.training
     fit.model.eval()
     try:
         with torch.no_grad(), fit.plan.arithmetic():
-            right = [fit.model(batch).argmax(dim=1) == own for batch, own in zip(batches, labels, strict=True)]
+            right = sum(int(count_right(fit.model(inputs + brighter), labels)) for inputs, labels in batches)
     finally:
         fit.model.train(was_training)
-    return float(torch.cat(right).double().mean())
+    return right / sum(len(labels) for _, labels in batches)
 
 
 def _short(values: Values) -> list[float]:
@@ -204,9 +212,9 @@ def say_recovered(shifts: Sequence[Shifts]) -> str:
     worst = float(np.abs(found / INJECTED - 1).max())
     chance = max(float(one.chance.max()) for one in shifts)
     return (
-        f"the measure, tried: inputs moved by {INJECTED:g} spreads were found moved by {found.min():.3f} to "
-        f"{found.max():.3f} in {len(found)} layers, at most {worst:.1%} off; two halves of the pictures, of no shift, "
-        f"are found at most {chance:.2f} apart"
+        f"the measure, tried: between two halves of the pictures, one moved by {INJECTED:g} spreads, {found.min():.3f} "
+        f"to {found.max():.3f} were found in {len(found)} layers, at most {worst:.1%} off; without the move, at most "
+        f"{chance:.3f}"
     )
 
 
@@ -228,7 +236,7 @@ def draw_shifts(shifts: Sequence[Shifts]) -> Figure:
     tidy(arriving, f"Of pictures brighter by {SHOWN:g} spread there arrives", "", "spreads")
     for axes in (drift, arriving):
         axes.set_ylim(bottom=0)
-        name_layers(axes, shifts[0].layers)
+        name_layers(axes, shifts[-1].layers)
     tidy(accuracy, "Accuracy as pictures grow darker and brighter", "spreads of the pixels")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     drift.legend(frameon=False, fontsize=8, title="normalisation", title_fontsize=8)

@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eyebright.data.images import ImageFiles, Images, Pictures, Pixels
+from eyebright.data.labels import is_multi_label
 from eyebright.data.split import Splits
 from eyebright.doctor.diagnosis import Diagnosis
-from eyebright.doctor.fit_rules import DEVIATIONS, double_descent, find_hump, smooth
+from eyebright.doctor.fit_rules import DEVIATIONS, SMOOTH, double_descent, find_hump, smooth
 from eyebright.doctor.history import History
-from eyebright.errors import RecipeError
-from eyebright.inspection.finding import many
+from eyebright.errors import DataError, RecipeError
+from eyebright.inspection.finding import listed, many
 from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figure, tidy
 from eyebright.lab.experiment import Result, Settings
 from eyebright.lab.variants import Outcome, Variant, train_variants
@@ -80,14 +81,23 @@ class ByWidth:
 
     @property
     def final(self) -> Values:
-        """Validation error after training, `[W]`: the median of the last epochs."""
-        return np.array([smooth(row)[-1] for row in self.errors])
+        """Validation error after training, `[W]`: the median of the last five epochs."""
+        median: Values = np.median(self.errors[:, -SMOOTH:], axis=1)
+        return median
 
     @property
     def threshold(self) -> int | None:
-        """Place of the narrowest network that fits `FITTED` of its labels in the end; None where none does."""
-        fits = np.flatnonzero(self.fitted[:, -1] >= FITTED)
-        return int(fits[0]) if len(fits) else None
+        """Place of the width from which on all fit `FITTED` of their labels in the end; None where the widest do not.
+
+        In the end: the median of the last five epochs.
+        """
+        return _first_of_all(np.median(self.fitted[:, -SMOOTH:], axis=1) >= FITTED)
+
+    @property
+    def fitting_epoch(self) -> int | None:
+        """From which on, counted from 1, the widest fit `FITTED` of their labels; by the median of neighbours."""
+        place = _first_of_all(smooth(self.fitted[-1]) >= FITTED)
+        return None if place is None else place + 1
 
     @property
     def hump(self) -> Hump | None:
@@ -96,6 +106,13 @@ class ByWidth:
         middle = float(np.median(final))
         found = find_hump(final, DEVIATIONS * math.sqrt(2 * middle * (1 - middle) / self.count), lasts=1)
         return found and Hump(*found)
+
+
+def _first_of_all(true: NDArray[np.bool_]) -> int | None:
+    """The place from which on all are true; None where the last is not."""
+    false = np.flatnonzero(~true)
+    place = int(false[-1]) + 1 if len(false) else 0
+    return place if place < len(true) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +146,14 @@ def find_double_descent(recipe: Recipe, settings: Settings, seeds: int) -> Resul
         settings: `splits.val` is there.
         seeds: trainings of each width.
     """
-    splits = settings.splits
+    splits, epochs = settings.splits, recipe.training.epochs
     val = cast("Pictures", splits.val)
+    if is_multi_label(splits.train.labels):
+        raise DataError(
+            "pictures that can have several labels",
+            expected="one label for each picture, of which some are made wrong",
+            remedy="choose other pictures with --data",
+        )
     wrong = replace(splits, train=mislabel(splits.train, WRONG))
     widths = FULL_WIDTHS if settings.full else WIDTHS
     variants = [Variant(f"width {width}", (f"model.width={width}",)) for width in widths]
@@ -144,11 +167,11 @@ def find_double_descent(recipe: Recipe, settings: Settings, seeds: int) -> Resul
     )  # fmt: skip
     by_width = ByWidth(
         widths,
-        np.array([_mean(one, lambda line: 1 - line["val_accuracy"]) for one in outcomes]),
-        np.array([_mean(one, lambda line: line["train_accuracy"]) for one in outcomes]),
+        np.array([_mean(one, epochs, lambda line: 1 - line["val_accuracy"]) for one in outcomes]),
+        np.array([_mean(one, epochs, lambda line: line["train_accuracy"]) for one in outcomes]),
         len(val),
     )
-    right_error = _mean(right, lambda line: 1 - line["val_accuracy"])
+    right_error = _mean(right, epochs, lambda line: 1 - line["val_accuracy"])
     toy = fit_random_features(wrong.train, val)
     sentences = [
         say_epochs(_diagnose(recipe, wrong, outcomes[-1]), by_width),
@@ -235,14 +258,16 @@ def _shrink(pixels: Pixels) -> Tensor:
     return F.adaptive_avg_pool2d(grey[None], TOY_SIDE)
 
 
-def _mean(outcome: Outcome, figure: Callable[[dict[str, Any]], float]) -> Values:
+def _mean(outcome: Outcome, epochs: int, figure: Callable[[dict[str, Any]], float]) -> Values:
     """A figure of every epoch, `[epochs]`, mean over the seeds."""
     curves = [[figure(line) for line in lines] for lines in outcome.runs.values()]
-    if len({len(curve) for curve in curves}) > 1 or not curves[0]:
+    if any(len(curve) != epochs for curve in curves):
         raise RecipeError(
-            f"of the trainings of {outcome.name} at least one ended early: its loss was no longer a finite number",
-            expected="trainings of the same number of epochs",
-            remedy="lower training.learning_rate",
+            f"the trainings of {outcome.name} ended after {listed([str(len(curve)) for curve in curves])} epochs",
+            expected=f"{epochs} epochs, with every width and seed, to compare them",
+            remedy="lower training.learning_rate, at which the loss was no longer a finite number"
+            if outcome.diverged
+            else "leave training.early_stop_epochs out",
         )
     mean: Values = np.mean(np.array(curves), axis=0)
     return mean
@@ -267,10 +292,9 @@ def say_epochs(diagnoses: Sequence[Diagnosis | None], by_width: ByWidth) -> str:
     """
     about = f"over epochs, width {by_width.widths[-1]}, {WRONG:.0%} of the training labels wrong"
     found = [one for one in diagnoses if one is not None]
-    fits = np.flatnonzero(by_width.fitted[-1] >= FITTED)
     fitted = (
-        f"{FITTED:.0%} of the training labels are fitted from epoch {fits[0] + 1} on"
-        if len(fits)
+        f"{FITTED:.0%} of the training labels are fitted from epoch {by_width.fitting_epoch} on"
+        if by_width.fitting_epoch is not None
         else (f"at most {by_width.fitted[-1].max():.1%} of the training labels are fitted: more epochs may show more")
     )
     if not found:
@@ -304,7 +328,7 @@ def say_widths(by_width: ByWidth) -> str:
     """Whether error rises and falls with the network's width, and where the labels begin to be fitted."""
     widths, final, threshold = by_width.widths, by_width.final, by_width.threshold
     if threshold is None:
-        fits = f"no width fits {FITTED:.0%} of the training labels"
+        fits = f"the widest do not fit {FITTED:.0%} of the training labels"
     elif threshold == 0:
         fits = f"every width fits {FITTED:.0%} of the training labels"
     else:
@@ -363,10 +387,9 @@ def _draw_epochs(axes: Axes, by_width: ByWidth, right: Values) -> None:
     axes.plot(epochs, smooth(error), color=ORANGE, linewidth=1.8, label="validation")
     axes.plot(epochs, 1 - by_width.fitted[-1], color=BLUE, linewidth=1.5, label="training")
     axes.plot(epochs, smooth(right), color=GREEN, linewidth=1.2, linestyle=":", label="validation, right labels")
-    fits = np.flatnonzero(by_width.fitted[-1] >= FITTED)
-    if len(fits):
-        axes.axvline(fits[0] + 1, color=GREY, linestyle="--", linewidth=1.2, label=f"{FITTED:.0%} fitted")
-    tidy(axes, f"Over epochs, width {by_width.widths[-1]}", "epoch", "error")
+    if by_width.fitting_epoch is not None:
+        axes.axvline(by_width.fitting_epoch, color=GREY, linestyle="--", linewidth=1.2, label=f"{FITTED:.0%} fitted")
+    tidy(axes, f"Over epochs: width {by_width.widths[-1]}, {WRONG:.0%} of the labels wrong", "epoch", "error")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)
@@ -375,11 +398,20 @@ def _draw_epochs(axes: Axes, by_width: ByWidth, right: Values) -> None:
 def _draw_widths(axes: Axes, by_width: ByWidth) -> None:
     widths = np.array(by_width.widths)
     axes.plot(widths, by_width.final, "o-", color=ORANGE, linewidth=1.8, markersize=4, label="validation")
-    axes.plot(widths, 1 - by_width.fitted[:, -1], "o-", color=BLUE, linewidth=1.5, markersize=4, label="training")
+    axes.plot(
+        widths,
+        1 - np.median(by_width.fitted[:, -SMOOTH:], axis=1),
+        "o-",
+        color=BLUE,
+        linewidth=1.5,
+        markersize=4,
+        label="training",
+    )
     if by_width.threshold:
         before, after = widths[by_width.threshold - 1], widths[by_width.threshold]
         axes.axvspan(before, after, color=GREY, alpha=0.2, linewidth=0, label="interpolation threshold")
-    _show_widths(axes.xaxis, axes.set_xscale, widths)
+    axes.set_xscale("log")
+    _number(axes.xaxis, widths)
     tidy(axes, f"Over widths, after {by_width.errors.shape[1]} epochs", "width", "error")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylim(bottom=0)
@@ -387,26 +419,30 @@ def _draw_widths(axes: Axes, by_width: ByWidth) -> None:
 
 
 def draw_map(by_width: ByWidth) -> Figure:
-    """Draws validation error over epochs and widths at once, with the line beyond which the labels are fitted."""
+    """Draws validation error over epochs and widths at once, with the lines beyond which the labels are fitted."""
     figure = make_figure(7.5, 4.6)
     axes = figure.subplots()
     epochs, widths = np.arange(1, by_width.errors.shape[1] + 1), np.array(by_width.widths)
     error = np.array([smooth(row) for row in by_width.errors])
     mesh = axes.pcolormesh(widths, epochs, error.T, cmap="viridis", shading="gouraud")
-    for share, color in ((0.8, "#ffffff"), (FITTED, RED)):
-        if by_width.fitted.min() < share <= by_width.fitted.max():
-            line = axes.contour(widths, epochs, by_width.fitted.T, levels=[share], colors=[color], linewidths=1.6)
-            axes.clabel(line, fmt=lambda level: f"{level:.0%} of the labels fitted", fontsize=8)
-    _show_widths(axes.xaxis, axes.set_xscale, widths)
+    ever = np.maximum.accumulate(by_width.fitted, axis=1)
+    for share, color in ((0.8, "white"), (FITTED, RED)):
+        if ever.min() < share <= ever.max() and len(epochs) > 1:
+            axes.contour(widths, epochs, ever.T, levels=[share], colors=[color], linewidths=1.6)
+            axes.plot([], [], color=color, linewidth=1.6, label=f"{share:.0%} of the labels fitted")
     axes.set_yscale("log")
-    tidy(axes, "Validation error", "width", "epoch")
+    _number(axes.yaxis, np.array([epoch for epoch in (1, 2, 5, 10, 20, 50, 100, 200, 500) if epoch <= epochs[-1]]))
+    axes.set_xscale("log")
+    _number(axes.xaxis, widths)
+    tidy(axes, f"Validation error, {WRONG:.0%} of the training labels wrong", "width", "epoch")
     axes.grid(visible=False)
-    figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(facecolor=GREY, labelcolor="white", fontsize=8, loc="lower left")
+    figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0, decimals=0))
     return figure
 
 
-def _show_widths(axis: Axis, scale: Callable[[str], object], widths: NDArray[np.int64]) -> None:
-    """Every width on a logarithmic axis, by its number."""
-    scale("log")
-    axis.set_ticks(widths, [str(width) for width in widths])
+def _number(axis: Axis, values: NDArray[np.int64]) -> None:
+    """Marks a logarithmic axis at these values, by their numbers."""
+    axis.set_ticks(values, [str(value) for value in values])
     axis.set_minor_formatter(NullFormatter())

@@ -8,16 +8,17 @@ import numpy as np
 
 from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError, did_you_mean
-from eyebright.evaluation.paired import compare_seeds
+from eyebright.evaluation.paired import LEVEL, adjust, compare_seeds
 from eyebright.inspection.curves import draw_runs
 from eyebright.lab.covariate_shift import compare_normalisations
 from eyebright.lab.double_descent import find_double_descent
 from eyebright.lab.experiment import Experiment, Result, Settings
 from eyebright.lab.learning_rate import STEPS, draw_range, range_test, say_range
-from eyebright.lab.variants import Outcome, Variant, draw_gaps, say_outcomes, train_variants
+from eyebright.lab.variants import Outcome, Variant, draw_gaps, plain, say_outcomes, train_variants
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import Recipe, load_recipe
 
+FEWEST_SEEDS = 3  # with which variants are told apart
 CROPS = ("prepare.crop=32", "augment.random_crop=true", "augment.padding=4")
 
 
@@ -79,27 +80,30 @@ def _compare(recipe: Recipe, settings: Settings, seeds: int, variants: tuple[Var
         "-curves": draw_runs({name: runs for name, runs in curves.items() if runs}),
     }
     values = {
-        one.name: {key: one.last(key).tolist() for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
+        one.name: {key: plain(one.last(key)) for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
         for one in outcomes
     }
     return Result(figures, [*_answers(outcomes), *say_outcomes(outcomes)], values)
 
 
 def _answers(outcomes: list[Outcome]) -> list[str]:
-    """Which variant does best on validation, and which has the smallest gap, beside the first one."""
-    first = outcomes[0]
+    """Of each variant whether it is better on validation than the first one; where there are seeds enough to tell."""
+    first = outcomes[0].last("val_accuracy")
+    if len(first) < FEWEST_SEEDS or np.isnan(first).any():
+        return []
+    others = [one for one in outcomes[1:] if not np.isnan(one.last("val_accuracy")).any()]
+    differences = [
+        compare_seeds(dict(enumerate(first.tolist())), dict(enumerate(one.last("val_accuracy").tolist())))
+        for one in others
+    ]
     found = []
-    for one in outcomes[1:]:
-        ours, theirs = one.last("val_accuracy"), first.last("val_accuracy")
-        if len(ours) < 2 or np.isnan(ours).any() or np.isnan(theirs).any():
-            continue
-        difference = compare_seeds(dict(enumerate(theirs.tolist())), dict(enumerate(ours.tolist())))
+    for one, difference, p_value in zip(others, differences, adjust([one.p_value for one in differences]), strict=True):
         low, high = difference.interval
-        verdict = "no difference is shown" if low <= 0 <= high else "better" if low > 0 else "worse"
+        verdict = "no difference is shown" if p_value > LEVEL else "better" if difference.value > 0 else "worse"
         found.append(
-            f"{one.name} against {first.name}: {100 * difference.value:+.1f} points on validation "
-            f"({100 * low:+.1f} to {100 * high:+.1f}): {verdict}; "
-            f"gap {100 * (one.gaps.mean() - first.gaps.mean()):+.1f}"
+            f"{one.name} against {outcomes[0].name}: {100 * difference.value:+.1f} points on validation "
+            f"({100 * low:+.1f} to {100 * high:+.1f}; p = {p_value:.2g}, of all {len(others)} together): {verdict}; "
+            f"gap {100 * (one.gaps.mean() - outcomes[0].gaps.mean()):+.1f}"
         )
     return found
 
@@ -143,7 +147,11 @@ def _depth(recipe: Recipe, settings: Settings, seeds: int) -> Result:
     result = _compare(recipe, settings, seeds, variants, "Depth, with shortcuts and without")
     said = []
     for kind in ("plain", "resnet"):
-        one, other = (float(np.mean(result.values[f"{kind} {depth}"]["train_loss"])) for depth in (shallow, deep))
+        losses = [result.values[f"{kind} {depth}"]["train_loss"] for depth in (shallow, deep)]
+        if any(loss is None for several in losses for loss in several):
+            said.append(f"{kind}: the loss was no longer a finite number in at least one training")
+            continue
+        one, other = (float(np.mean(several)) for several in losses)
         word = "higher" if other > one else "lower"
         said.append(
             f"{kind}: the training loss of {deep} layers is {word} than that of {shallow}: {other:.4f}, {one:.4f}"
@@ -156,10 +164,10 @@ EXPERIMENTS = {
         "does error fall, rise and fall again: over epochs, and over the network's width (lecture 1)?",
         "cnn-cifar10",
         (
-            "model.dropout=0.0", "training.epochs=100", 'training.optimizer="adam"', "training.nesterov=false",
-            "training.learning_rate=1e-3", 'training.schedule="constant"', "training.weight_decay=0.0",
+            "model.dropout=0.0", "training.epochs=100", "training.learning_rate=0.05", 'training.schedule="constant"',
+            "training.weight_decay=0.0",
         ),
-        ("training.epochs=60",), 4000, (1, 1), find_double_descent,
+        ("training.epochs=50",), 8000, (1, 1), find_double_descent,
     ),
     "covariate-shift": Experiment(
         "does normalisation hold the inputs of the layers still, and which one takes a shift of the pictures away "
@@ -177,7 +185,7 @@ EXPERIMENTS = {
     ),
     "augmentation": Experiment(
         "which augmentation closes the gap between training and validation?",
-        "cnn-cifar10", (), ("training.epochs=10",), 5000, (2, 5), _augmentation,
+        "cnn-cifar10", (), ("training.epochs=10",), 5000, (3, 5), _augmentation,
     ),
     "norm-place": Experiment(
         "batch norm before or after the nonlinearity, or none (lecture 4)?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from eyebright import __version__
 from eyebright.data.images import Pictures
-from eyebright.data.split import Splits
+from eyebright.data.split import Splits, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import TrainingDivergedError
-from eyebright.files import make_folder, write_atomically
+from eyebright.files import file_digest, make_folder, write_atomically
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
 from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.training.fit import Fit, Report, State, StepReport
@@ -31,6 +34,7 @@ Begin = Callable[[str, int], Callable[[], object]]  # what is done, in how many 
 Look = Callable[[Fit], Any]  # what is to be seen in a network in training, as plain values
 
 KIND, FORMAT_VERSION = "eyebright.unfinished", 1
+MADE = "made"  # the tensor of an unfinished training that holds what came of it so far, as JSON
 SAVED_EVERY = 30.0  # seconds, about, after which an unfinished training is kept
 
 
@@ -53,17 +57,22 @@ class Outcome:
 
     Attributes:
         name: of the variant.
-        runs: seed → its metrics; empty where the loss was no longer a finite number before an epoch was done.
+        runs: seed → its metrics, of the epochs that were done.
         seen: seed → what was looked for, every `observe_steps` steps.
+        diverged: the seeds with which the loss was no longer a finite number, which ended the training.
     """
 
     name: str
     runs: dict[int, Metrics]
     seen: dict[int, list[Any]]
+    diverged: frozenset[int] = frozenset()
 
     def last(self, key: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """A figure of the last epoch, float64 `[seeds]`; of trainings that diverged, NaN."""
-        return np.array([lines[-1][key] if lines else np.nan for lines in self.runs.values()], dtype=np.float64)
+        return np.array(
+            [math.nan if seed in self.diverged else lines[-1][key] for seed, lines in self.runs.items()],
+            dtype=np.float64,
+        )
 
     @property
     def gaps(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -101,66 +110,75 @@ def train_variants(
     """
     make_folder(kept)
     recipes = [load_recipe(base, variant.changes) for variant in variants]  # all, before anything slow
+    contents = [_content(part) for part in splits.parts().values()]
     outcomes = []
     for row, (variant, recipe) in enumerate(zip(variants, recipes, strict=True)):
-        runs, seen = {}, {}
+        runs, seen, diverged = {}, {}, set()
         for seed in range(seeds):
             about = f"{row * seeds + seed + 1} of {len(recipes) * seeds}: {variant.name}, seed {seed}"
-            made = _train(recipe, splits, seed, kept, partial(begin, about), look)
+            path = kept / f"{_name(recipe, seed, contents, look)}.json"
+            if not path.exists():
+                _train(recipe, splits, seed, path, partial(begin, about), look)
+            made = json.loads(path.read_text(encoding="utf-8"))
             runs[seed], seen[seed] = made["metrics"], made["seen"]
-        outcomes.append(Outcome(variant.name, runs, seen))
+            if made["diverged"]:
+                diverged.add(seed)
+        outcomes.append(Outcome(variant.name, runs, seen, frozenset(diverged)))
     return outcomes
+
+
+def _name(recipe: Recipe, seed: int, contents: Sequence[str], look: Look | None) -> str:
+    """Of the file that a training is kept in: another one for whatever could make it another training."""
+    plan = choose_plan(number_format=recipe.training.number_format)
+    weights = recipe.model.weights
+    digest = file_digest(Path(weights)) if weights is not None and Path(weights).is_file() else None
+    what = [__version__, recipe.to_toml(), digest, seed, plan.as_dict(), look and look.__qualname__, *contents]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def _train(
     recipe: Recipe,
     splits: Splits,
     seed: int,
-    kept: Path,
+    path: Path,
     begin: Callable[[int], Callable[[], object]],
     look: Look | None,
-) -> dict[str, Any]:
-    """One training's metrics, and what was seen; its file's name is another for whatever could make it another one."""
-    plan = choose_plan(number_format=recipe.training.number_format)
-    contents = [_content(part) for part in splits.parts().values()]
-    what = json.dumps([recipe.to_toml(), seed, plan.as_dict(), look and look.__qualname__, *contents])
-    path = kept / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        fit = Fit(recipe, splits, seed=seed, plan=plan)
-        unfinished = path.with_suffix(".safetensors")
-        made: dict[str, Any] = {"metrics": [], "seen": []}
-        if unfinished.exists():
-            tensors, header = read_safetensors(unfinished, KIND, FORMAT_VERSION)
-            fit.load_state(State(tensors, header["state"]))
-            made = header["made"]
-        tick = begin(fit.loader.steps * fit.recipe.training.epochs - fit.step)
-        saved = time.monotonic()
-        try:
-            for report in fit.steps():
-                if isinstance(report, StepReport):
-                    tick()
-                    if look is not None and report.observation is not None:
-                        made["seen"].append(look(fit))
-                elif isinstance(report, Report):
-                    made["metrics"].append({key: getattr(report, key) for key in METRICS})
-                    if time.monotonic() - saved >= SAVED_EVERY:
-                        state = fit.state()
-                        header = {"format_version": FORMAT_VERSION, "state": state.values, "made": made}
-                        write_safetensors(unfinished, state.tensors, KIND, header)
-                        saved = time.monotonic()
-        except TrainingDivergedError:  # that is an outcome, too
-            pass
-        write_atomically(path, [json.dumps(made).encode()])
-        unfinished.unlink(missing_ok=True)
-    finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return finished
+) -> None:
+    """Trains, or goes on where it was broken off, and writes what came of it."""
+    fit = Fit(recipe, splits, seed=seed, plan=choose_plan(number_format=recipe.training.number_format))
+    unfinished = path.with_suffix(".safetensors")
+    made: dict[str, Any] = {"metrics": [], "seen": [], "diverged": False}
+    if unfinished.exists():
+        tensors, header = read_safetensors(unfinished, KIND, FORMAT_VERSION)
+        made = json.loads(tensors.pop(MADE).numpy().tobytes())
+        fit.load_state(State(tensors, header["state"]))
+    tick = begin(fit.loader.steps * recipe.training.epochs - fit.step)
+    saved = time.monotonic()
+    try:
+        for report in fit.steps():
+            if isinstance(report, StepReport):
+                tick()
+                if look is not None and report.observation is not None:
+                    made["seen"].append(look(fit))
+            elif isinstance(report, Report):
+                made["metrics"].append({key: getattr(report, key) for key in METRICS})
+                if time.monotonic() - saved >= SAVED_EVERY:
+                    state = fit.state()
+                    seen = torch.frombuffer(bytearray(json.dumps(made).encode()), dtype=torch.uint8)
+                    header = {"format_version": FORMAT_VERSION, "state": state.values}
+                    write_safetensors(unfinished, state.tensors | {MADE: seen}, KIND, header)
+                    saved = time.monotonic()
+    except TrainingDivergedError:  # that is an outcome, too
+        made["diverged"] = True
+    write_atomically(path, [json.dumps(made).encode()])
+    unfinished.unlink(missing_ok=True)
 
 
 def _content(pictures: Pictures) -> str:
-    """Tells one set of pictures from another by its labels and its first pictures."""
-    whole = hashlib.sha256(pictures.labels.tobytes())
-    for index in range(min(8, len(pictures))):
-        whole.update(np.ascontiguousarray(pictures.read(index, None)).tobytes())
+    """Tells one set of pictures from another by its labels, classes and pixels."""
+    whole = hashlib.sha256(json.dumps([pictures.labels.shape, pictures.classes]).encode())
+    for values in (pictures.labels, picture_digests(pictures)[1]):
+        whole.update(np.ascontiguousarray(values).tobytes())
     return whole.hexdigest()
 
 
@@ -172,6 +190,11 @@ def say_outcomes(outcomes: Sequence[Outcome]) -> list[str]:
         f"gap {spread(one.gaps)}"
         for one in order
     ]
+
+
+def plain(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:
+    """Values for JSON, which has none for what is no number."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def spread(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
@@ -192,7 +215,8 @@ def draw_gaps(outcomes: Sequence[Outcome], title: str) -> Figure:
     axes = figure.subplots()
     for row, one in enumerate(outcomes):
         train, val = one.last("train_accuracy"), one.last("val_accuracy")
-        axes.plot([np.nanmean(val), np.nanmean(train)], [row, row], color=GREY, linewidth=4, alpha=0.35)
+        if not np.isnan(val).all():
+            axes.plot([np.nanmean(val), np.nanmean(train)], [row, row], color=GREY, linewidth=4, alpha=0.35)
         axes.plot(train, [row] * len(train), "o", color=BLUE, label="training" if row == 0 else None)
         axes.plot(val, [row] * len(val), "o", color=ORANGE, label="validation" if row == 0 else None)
     axes.set_yticks(range(len(outcomes)), [one.name for one in outcomes])

@@ -36,7 +36,7 @@ class InputState:
         silent: share of the input channels that are one and the same number at every place of all pictures looked at:
             after a ReLU, units that are dead, at least for these; of pictures, channels that are never used.
         saturated: share of the answers of the bounded nonlinearity before the layer that lie beyond 95 % of the bound;
-            None where the nonlinearity before it has no bound.
+            of several since the layer before, the most saturated one; None where none has a bound.
     """
 
     mean: float
@@ -143,15 +143,17 @@ def measure_inputs(model: Network, pictures: Tensor, plan: Plan) -> dict[str, In
     """
     names: dict[nn.Module, str] = {layer: name for name, layer in weighted_layers(model)}
     found: dict[str, InputState] = {}
-    saturated: list[float | None] = [None]  # after the last nonlinearity
+    saturated: list[float] = []  # what the nonlinearities since the last layer are
 
     def meet(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if names[module] not in found:
-            found[names[module]] = _describe(inputs[0], saturated[0])
+            found[names[module]] = _describe(inputs[0], max(saturated, default=None))
+        saturated.clear()
 
     def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         bound = _bound(module)
-        saturated[0] = None if bound is None else float((output.abs() > SATURATED * bound).float().mean())
+        if bound is not None:
+            saturated.append(float((output.abs() > SATURATED * bound).float().mean()))
 
     hooks = [layer.register_forward_pre_hook(meet) for layer in names]
     hooks += [module.register_forward_hook(leave) for module in model.modules() if _is_nonlinearity(module)]

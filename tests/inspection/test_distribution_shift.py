@@ -71,17 +71,18 @@ def test_batch_norm_can_be_looked_at_as_in_training_and_stays_as_it_is():
 
 
 @pytest.mark.parametrize("normalisation", ["none", "batch", "layer", "instance", "group"])
-@pytest.mark.parametrize("amount", [0.25, 0.5, 2.0])
+@pytest.mark.parametrize("amount", [2.0, 5.0])
 def test_an_injected_shift_is_found_again_within_five_per_cent(normalisation, amount):
     pictures = load_data("digits").train
     model = create_model("cnn_mnist", seed=0, normalisation=normalisation)
     prepare = Prepare(channels=1, resize=(28, 28))
-    x = torch.cat([prepare(pictures.read(index, None)) for index in range(300)])
-    for name, one in measure_moments(model, [x], PLAN).items():
+    x = torch.cat([prepare(pictures.read(index, None)) for index in range(len(pictures))])
+    known, others = x[::2], x[1::2]  # so that what chance does is in it
+    for name, one in measure_moments(model, [known], PLAN).items():
         with pushed(model, name, amount * np.sqrt(one.variances)):
-            found = one.moved(measure_moments(model, x.split(70), PLAN)[name])
+            found = one.moved(measure_moments(model, others.split(200), PLAN)[name])
         assert found == pytest.approx(amount, rel=0.05), name
-        assert one.moved(measure_moments(model, [x], PLAN)[name]) < 1e-3  # and it is taken away again
+        assert one.moved(measure_moments(model, [others], PLAN)[name]) < 0.15  # and it is taken away again
 
 
 def small(normalisation="batch"):
@@ -89,8 +90,10 @@ def small(normalisation="batch"):
     return Classifier(model, ("a", "b"), Prepare(channels=1, mean=(0.0,), std=(1.0,)), plan=PLAN)
 
 
-def noise(count=200, mean=100, seed=0):
-    pixels = np.random.default_rng(seed).normal(mean, 20, (count, 28, 28, 1)).clip(0, 255).astype(np.uint8)
+def noise(count=200, mean=100, seed=0, brightness=0):
+    random = np.random.default_rng(seed)
+    means = random.normal(mean, brightness, (count, 1, 1, 1))
+    pixels = random.normal(means, 20, (count, 28, 28, 1)).clip(0, 255).astype(np.uint8)
     return Images(pixels, np.arange(count) % 2, ("a", "b"))
 
 
@@ -99,16 +102,29 @@ def test_brighter_pictures_are_seen_by_how_much_they_are():
     assert [shift.layer for shift in shifts] == ["conv1.0", "conv2.0", "conv3.0", "conv4.0", "output"]
     assert shifts[0].moved == pytest.approx(30 / 20, rel=0.05)
     assert shifts[0].wider == pytest.approx(1, abs=0.05)
-    assert shifts[0].chance < 0.02
+    assert shifts[0].chance < 0.05
     assert shifts[-1].moved > 1
     said = say_sources(shifts)
     assert "channel means are 1.5" in said[0]
     assert said[1].startswith("5 of 5 layers")
 
 
-def test_the_same_source_is_not_seen_to_shift():
-    shifts = compare_sources(small(), noise(), noise(seed=1))
-    assert all(shift.moved < 2 * max(shift.chance, 0.05) for shift in shifts)
+@pytest.mark.parametrize("count", [600, 30])
+def test_pictures_of_the_same_kind_are_seldom_said_to_differ(count):
+    said = []
+    for seed in range(8):  # pictures differ in brightness, so that chance moves all channels together
+        sources = noise(600, brightness=15, seed=2 * seed), noise(count, brightness=15, seed=2 * seed + 1)
+        said.append(say_sources(compare_sources(small(), *sources))[1])
+    assert sum(not line.startswith("0 of 5 layers") for line in said) <= 1
+
+
+def test_what_chance_does_is_foretold():
+    found = [
+        compare_sources(small(), noise(300, brightness=15, seed=seed), noise(60, brightness=15, seed=seed + 50))[0]
+        for seed in range(12)
+    ]
+    actual = np.sqrt(np.mean([shift.moved**2 for shift in found]))
+    assert np.mean([shift.chance for shift in found]) == pytest.approx(actual, rel=0.5)
 
 
 def test_instance_norm_takes_a_shift_of_the_pictures_away_and_batch_norm_does_not():
@@ -124,7 +140,7 @@ def test_every_picture_is_counted_and_the_figure_names_both_sources():
     assert done == sorted(done)
     assert done[-1] == 350
     moved, wider = draw_sources(shifts, "first", "second").axes
-    assert [text.get_text() for text in moved.get_legend().get_texts()] == ["first → second", "two halves of first"]
+    assert [text.get_text() for text in moved.get_legend().get_texts()] == ["first → second", "chance alone"]
     assert "second" in wider.get_title(loc="left")
 
 

@@ -35,6 +35,7 @@ def test_frozen_layers_have_no_line():
     assert len(draw_gradients(seen).axes[0].lines) == 5
     all_frozen = [observation_of(1, **{name: {"gradient_norm": None} for name in LAYERS})]
     assert say_gradients(all_frozen) == ["no layer was trained"]
+    assert len(draw_gradients(all_frozen).axes[0].lines) == 0
 
 
 def shifting(step, mean, std):

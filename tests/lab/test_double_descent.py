@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,14 @@ from eyebright.data.images import Images
 from eyebright.data.sources import load_data
 from eyebright.data.split import Splits
 from eyebright.doctor.diagnosis import Diagnosis
-from eyebright.errors import RecipeError
+from eyebright.doctor.fit_rules import double_descent
+from eyebright.doctor.history import History
+from eyebright.errors import DataError, RecipeError
 from eyebright.lab import double_descent as lab
 from eyebright.lab.double_descent import ByWidth
 from eyebright.lab.experiment import Settings
 from eyebright.lab.experiments import do_experiment
+from eyebright.training.recipe import load_recipe
 
 SMALL = ("prepare.channels=1", "prepare.resize=[36,36]", "prepare.crop=32", "training.epochs=2")
 
@@ -73,7 +77,7 @@ def test_what_is_no_hump_is_not_called_one():
     assert falling.hump is None
     assert falling.threshold is None
     said = lab.say_widths(falling)
-    assert "no double descent: validation error is least at width 6, 45.0%; no width fits" in said
+    assert "no double descent: validation error is least at width 6, 45.0%; the widest do not fit" in said
     by_chance = widths([0.60, 0.58, 0.60, 0.585, 0.58], [1.0, 1.0, 1.0, 1.0, 1.0])  # within three standard errors
     assert by_chance.hump is None
     assert "every width fits" in lab.say_widths(by_chance)
@@ -97,7 +101,7 @@ def test_what_epochs_show_is_said():
 def test_the_figures_mark_the_threshold():
     by_width = replace(
         widths([0.7, 0.6, 0.72, 0.69, 0.5], [0.3, 0.6, 0.9, 0.995, 1.0]),
-        fitted=np.linspace(0.2, 1, 9)[None] * np.linspace(0.5, 1, 5)[:, None],
+        fitted=np.clip(2 * np.linspace(0.2, 1, 9)[None] * np.linspace(0.3, 1, 5)[:, None], 0, 1),
     )
     random = np.random.default_rng(0)
     toy = lab.Toy(10, np.array([5, 10, 20]), random.random((2, 3)), random.random((2, 3)), random.random((2, 3)))
@@ -109,7 +113,8 @@ def test_the_figures_mark_the_threshold():
     assert (epochs.get_xlabel(), features.get_xscale()) == ("epoch", "log")
     drawn = lab.draw_map(by_width).axes[0]
     assert [list(lines.levels) for lines in drawn.collections[1:]] == [[0.8], [0.99]]
-    assert "80% of the labels fitted" in [text.get_text() for text in drawn.texts]
+    legend = [text.get_text() for text in drawn.get_legend().get_texts()]
+    assert legend == ["80% of the labels fitted", "99% of the labels fitted"]
 
 
 def test_the_experiment_trains_every_width_with_wrong_labels_and_one_with_right_ones(tmp_path, digits):
@@ -125,11 +130,39 @@ def test_the_experiment_trains_every_width_with_wrong_labels_and_one_with_right_
     json.dumps(result.values, allow_nan=False)
 
 
-def test_trainings_that_diverge_are_an_error(tmp_path, digits):
-    changes = (*SMALL, 'training.optimizer="sgd"', "training.learning_rate=1e30")
-    with pytest.raises(RecipeError, match="its loss was no longer a finite number") as caught:
-        do_experiment("double-descent", Settings(digits, tmp_path, changes))
-    assert "lower training.learning_rate" in str(caught.value)
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (("training.learning_rate=1e30",), "lower training.learning_rate"),
+        (("training.epochs=9", "training.early_stop_epochs=1", "training.learning_rate=1e-9"), "leave training.early"),
+    ],
+)
+def test_trainings_of_different_lengths_are_not_compared(changes, remedy, tmp_path, digits):
+    with pytest.raises(RecipeError, match=r"the trainings of width 1 ended after \d epochs") as caught:
+        do_experiment("double-descent", Settings(digits, tmp_path, (*SMALL, *changes)))
+    assert remedy in str(caught.value)
+
+
+def test_several_labels_are_refused(tmp_path, digits):
+    table = np.eye(10, dtype=np.int64)[digits.train.labels]
+    several = Images(digits.train.pixels, table, digits.train.classes)
+    with pytest.raises(DataError, match="pictures that can have several labels"):
+        do_experiment("double-descent", Settings(Splits(several, several, several), tmp_path, SMALL))
+
+
+def test_labels_count_as_fitted_only_where_they_stay_so():
+    dipping = widths([0.5] * 4, [0.995, 0.97, 0.97, 0.985])
+    assert dipping.threshold is None
+    assert widths([0.5] * 4, [0.5, 0.991, 0.97, 0.995]).threshold == 3
+    one_epoch = replace(dipping, fitted=np.array([[0.9, 0.9, 0.9, 0.995, 0.9, 0.9, 0.992, 0.993, 0.994]]))
+    assert one_epoch.fitting_epoch == 6  # by the median of five
+    assert replace(one_epoch, fitted=one_epoch.fitted[:, ::-1]).fitting_epoch is None
+
+
+def test_one_epoch_can_be_drawn():
+    level = np.ones((3, 1))
+    by_width = ByWidth((1, 2, 3), 0.5 * level, np.array([[0.2], [0.9], [1.0]]), 100)
+    assert lab.draw_map(by_width).axes[0].get_legend() is None
 
 
 def test_colour_and_sizes_do_not_matter_to_the_toy():
@@ -139,3 +172,16 @@ def test_colour_and_sizes_do_not_matter_to_the_toy():
     toy = lab.fit_random_features(Images(pixels, labels, ("a", "b")), Images(pixels, labels, ("a", "b")), draws=1)
     assert toy.pictures == 40
     assert toy.error[0, -1] == 0  # the same pictures: every label is fitted
+
+
+def test_the_doctor_finds_it_in_a_real_training_with_wrong_labels_and_not_with_right_ones(digits):
+    kept = json.loads((Path(__file__).parent / "double_descent.json").read_text())  # records/2026-11-22-lab.md
+    recipe = load_recipe("cnn-cifar10", ['training.schedule="constant"'])
+    counts = {"train": [800] * 10, "val": [500] * 10}
+    classes = tuple("abcdefghij")
+    found = {
+        name: double_descent(History(recipe, classes, counts, lines, steps=[], observations=[], finished=True))
+        for name, lines in kept.items()
+    }
+    assert found["right labels"] is None
+    assert "59.2% about epoch 5, 69.9% about epoch 24, 60.5% about epoch 40" in found["wrong labels"].evidence[0]

@@ -1,13 +1,15 @@
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
+from eyebright.data.images import Images
 from eyebright.data.sources import load_data
 from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError
-from eyebright.lab import variants
+from eyebright.lab import experiments, variants
 from eyebright.lab.experiment import Settings
 from eyebright.lab.experiments import EXPERIMENTS, do_experiment
 from eyebright.lab.learning_rate import RangeTest, draw_range, range_test, say_range
@@ -125,6 +127,40 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_end(tmp_path, digits
     assert [path.suffix for path in (tmp_path / "broken").iterdir()] == [".json"]
 
 
+def test_much_that_was_seen_is_kept_too(tmp_path, digits, monkeypatch):
+    base = load_recipe("lenet5-digits", ["training.epochs=3"])
+    monkeypatch.setattr(variants, "SAVED_EVERY", 0)
+    steps = []
+
+    def tick():
+        steps.append(1)
+        if len(steps) == 25:
+            raise KeyboardInterrupt
+
+    for error in (KeyboardInterrupt, None):
+        with pytest.raises(error) if error else nullcontext():
+            found = train_variants(
+                base, (Variant("usual"),), digits, seeds=1, kept=tmp_path, begin=lambda *about: tick, look=see_much
+            )
+    assert found[0].seen == {0: [see_much(None)] * 2}
+
+
+def see_much(fit):
+    return list(range(1_000_000))  # more than a file's header may hold
+
+
+def test_trainings_that_diverged_have_no_figures(tmp_path, digits):
+    base = load_recipe("lenet5-digits", ["training.epochs=4", 'model.nonlinearity="relu"'])
+    wild = Variant("wild", ("training.learning_rate=1e30",))
+    (one,) = train_variants(base, (wild,), digits, seeds=1, kept=tmp_path)
+    assert one.diverged == {0}
+    assert np.isnan(one.last("val_accuracy")).all()
+    late = Outcome("late", {0: [line(0.9, 0.5)], 1: [line(0.9, 0.5)]}, {}, frozenset({1}))
+    assert np.isnan(late.gaps).tolist() == [False, True]
+    assert variants.plain(late.last("val_accuracy")) == [0.5, None]
+    draw_gaps([one], "Gaps")  # warns of nothing
+
+
 def count_steps(fit):
     return fit.step
 
@@ -140,6 +176,11 @@ def test_another_set_of_pictures_is_another_training(tmp_path, digits):
     fewer = Splits(digits.train.select(np.arange(200)), digits.val, digits.test)
     train_variants(base, (Variant("usual"),), fewer, seeds=1, kept=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+    pixels = digits.train.pixels.copy()
+    pixels[200, 3, 3] += 1
+    other = Splits(Images(pixels, digits.train.labels, digits.train.classes), digits.val, digits.test)
+    train_variants(base, (Variant("usual"),), other, seeds=1, kept=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_change_that_does_not_fit_is_said_before_anything_is_trained(tmp_path, digits):
@@ -157,7 +198,7 @@ def test_outcomes_are_told_best_first_with_their_gaps():
     outcomes = [
         Outcome("low", {0: [line(0.9, 0.5)], 1: [line(0.9, 0.6)]}, {}),
         Outcome("high", {0: [line(0.8, 0.7)], 1: [line(0.8, 0.72)]}, {}),
-        Outcome("broken", {0: [], 1: [line(0.1, 0.1)]}, {}),
+        Outcome("broken", {0: [], 1: [line(0.1, 0.1)]}, {}, frozenset({0})),
     ]
     said = say_outcomes(outcomes)
     assert said[0].startswith("high: validation 71.0% (70.0 to 72.0), training 80.0%")
@@ -172,13 +213,13 @@ def test_outcomes_are_told_best_first_with_their_gaps():
 
 @pytest.mark.parametrize("name", ["dropout", "norm-place"])
 def test_an_experiment_draws_and_says_what_it_found(name, tmp_path, digits):
-    settings = Settings(digits, tmp_path, SMALL, seeds=2)
+    settings = Settings(digits, tmp_path, SMALL, seeds=3)
     result = do_experiment(name, settings)
     assert set(result.figures) == {"", "-curves"}
     ways = 5 if name == "dropout" else 3
     assert len(result.values) == ways
     assert len(result.sentences) == 2 * ways - 1
-    assert len(list(tmp_path.iterdir())) == 2 * ways
+    assert len(list(tmp_path.iterdir())) == 3 * ways
     json.dumps(result.values, allow_nan=False)
 
 
@@ -190,6 +231,33 @@ def test_the_depth_experiment_says_which_training_loss_is_higher(tmp_path, digit
     for kind, said in zip(("plain", "resnet"), result.sentences, strict=False):
         deeper, shallow = (result.values[f"{kind} {depth}"]["train_loss"][0] for depth in (32, 20))
         assert said.startswith(f"{kind}: the training loss of 32 layers is {'higher' if deeper > shallow else 'lower'}")
+
+
+def test_the_depth_experiment_does_not_call_a_diverged_loss_lower(tmp_path, digits, monkeypatch):
+    lines = {0: [line(0.5, 0.5) | {"epoch": 1, "learning_rate": 0.1}]}
+    names = [f"{kind} {depth}" for kind in ("plain", "resnet") for depth in (20, 32)]
+    outcomes = [Outcome(name, lines, {}, frozenset({0} if name == "plain 32" else ())) for name in names]
+    monkeypatch.setattr(experiments, "train_variants", lambda *args, **options: outcomes)
+    result = do_experiment("depth", Settings(digits, tmp_path))
+    assert result.sentences[0] == "plain: the loss was no longer a finite number in at least one training"
+    assert result.sentences[1].startswith("resnet: the training loss of 32 layers is lower")
+    json.dumps(result.values, allow_nan=False)
+
+
+def test_variants_are_told_apart_with_three_seeds_and_all_together():
+    def made(name, *val):
+        return Outcome(name, {seed: [line(0.9, one)] for seed, one in enumerate(val)}, {})
+
+    two = [made("none", 0.50, 0.52), made("one", 0.51, 0.53)]
+    assert experiments._answers(two) == []
+    three = [made("none", 0.50, 0.52, 0.51), made("up", 0.60, 0.62, 0.611), made("same", 0.51, 0.51, 0.52)]
+    up, same = experiments._answers(three)
+    assert up.startswith("up against none: +10.0 points")
+    assert "better" in up
+    assert "no difference is shown" in same
+    many = [three[0], made("luck", 0.513, 0.530, 0.5175), *([three[2]] * 8)]
+    assert "better" in experiments._answers(many[:2])[0]
+    assert "no difference is shown" in experiments._answers(many)[0]
 
 
 def test_every_experiment_has_a_recipe_that_ships_and_a_question():

@@ -100,6 +100,11 @@ def test_silent_channels_and_saturation_are_told():
     states = measure_inputs(bounded, torch.randn(4, 1, 32, 32), choose_plan("cpu", "float32"))
     assert states["c1.0"].saturated is None  # no nonlinearity before
     assert states["c3.0"].saturated > 0.9
+    original = create_model("lenet5_1998", seed=0)
+    with torch.no_grad():
+        original.get_submodule("c1.0").weight.mul_(1000)
+    states = measure_inputs(original, torch.randn(4, 1, 32, 32), choose_plan("cpu", "float32"))
+    assert states["c5.0"].saturated > 0.9  # c1's; what stands between has no weights that are looked at
 
 
 def test_a_network_is_left_as_it_was():
