@@ -169,7 +169,7 @@ def _source_shift(asked: Asked, source: str) -> Seen:
     others = others.select(sample(min(count, len(others)), len(others), 0))
     with count_up("looking at pictures", len(pictures) + len(others)) as tick:
         shifts = compare_sources(classifier, pictures, others, _steps(tick))
-    figure = draw_sources(shifts, f"{asked.run.name}'s pictures", Path(source).name)
+    figure = draw_sources(shifts, asked.run.name, Path(source).name)
     return Seen({"": figure}, {"layers": [asdict(one) for one in shifts]}, say_sources(shifts))
 
 

@@ -232,7 +232,7 @@ def draw_sources(shifts: Sequence[SourceShift], one: str, other: str) -> Figure:
     wider.plot(places, [shift.wider for shift in shifts], color=BLUE, **style)
     wider.axhline(1, color=GREY, linewidth=1, linestyle="--")
     wider.set_ylim(bottom=0)
-    tidy(wider, f"Spread of {other}, as a multiple of {one}'s", "", "")
+    tidy(wider, f"Spread of {other}, in those of {one}", "", "")
     names = [shift.layer for shift in shifts]
     for axes in (moved, wider):
         name_layers(axes, names)

@@ -68,7 +68,6 @@ def write_report(
         own = {
             "interval": evaluation.accuracy_interval,
             "chance_loss": _entropy_of_labels(evaluation),
-            "notes": environment["notes"],
             "curves_of_labels": _svg(draw_precision_recall(evaluation)),
             "bars": "",
             "saliency": None,
@@ -79,7 +78,6 @@ def write_report(
         own = {
             "interval": evaluation.top1_interval,
             "chance_loss": math.log(len(evaluation.classes)),
-            "notes": [*environment["notes"], *_chance_notes(evaluation, metrics[-1])],
             "confusion": _svg(draw_confusion(evaluation)),
             "confused": evaluation.most_confused(15),
             "bars": _bars(classifier, test, evaluation),
@@ -94,6 +92,7 @@ def write_report(
         source=Path(run.contract.source).name,
         started=environment["started"][:16].replace("T", " "),
         environment=environment,
+        notes=environment["notes"],
         evaluation=evaluation,
         opened=len(environment["test_openings"]),
         curves=_svg(draw_curves(metrics)),
@@ -148,24 +147,6 @@ def _saliency(classifier: Classifier, test: Pictures, evaluation: Evaluation) ->
     except ModelError:
         return None
     return say_saliency(explained), _png(draw_saliency(explained))
-
-
-def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
-    """What to say of a network that is no better than guessing (lecture: L2.8)."""
-    low, high = evaluation.top1_interval
-    classes = len(evaluation.classes)
-    if not low <= 1 / classes <= high:
-        return []
-    fact = (
-        f"The network is at chance level: the interval of its accuracy holds {1 / classes:.1%}, which is guessing "
-        f"among {classes} classes, and guessing has a loss of ln({classes}) = {math.log(classes):.3f}. "
-    )
-    if last["train_accuracy"] > 1.5 / classes:
-        return [
-            f"{fact}It has learnt the training pictures ({last['train_accuracy']:.1%}) and nothing that holds for "
-            "others: add pictures, add [augment], or take a smaller network."
-        ]
-    return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
 
 
 def _entropy_of_labels(evaluation: MultiLabelEvaluation) -> float:
