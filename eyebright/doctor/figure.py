@@ -56,7 +56,7 @@ def draw_findings(history: History, findings: Sequence[Diagnosis]) -> Figure:
 
 
 def _draw_ratios(axes: Axes, history: History) -> None:
-    tidy(axes, "Steps, in lengths of the weights (grey: usual)")
+    tidy(axes, "Steps, in lengths of the weights")
     if not history.observations:
         axes.text(0.5, 0.5, "not observed", transform=axes.transAxes, ha="center", color=GREY)
         return
