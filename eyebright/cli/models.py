@@ -32,6 +32,14 @@ def command(
         ),
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer with all its settings.")] = False,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="What would not be trained: a stage, a prefix, a glob ('*'), positions ([:10]); !PATTERN frees again.",
+            show_default=False,
+        ),
+    ] = None,
     graph: Annotated[
         Path | None, typer.Option(help="Draw the network here (.svg, .png or .pdf).", show_default=False)
     ] = None,
@@ -61,7 +69,10 @@ def command(
     json: Json = False,
 ) -> None:
     """List the networks, or show how one is built: stages, shapes, what each sees, parameters, multiply-adds."""
-    of_one = {"--classes": classes, "--input": input_, "--layers": layers, "--graph": graph, "--compare": compare}
+    of_one = {
+        "--classes": classes, "--input": input_, "--layers": layers, "--freeze": freeze, "--graph": graph,
+        "--compare": compare,
+    }  # fmt: skip
     of_figure = {"--weights": weights, "--data": data, "--speed": speed}
     if layers and (graph is not None or compare is not None or json):
         raise typer.BadParameter(
@@ -78,7 +89,7 @@ def command(
     elif name is None:
         _list(json)
     else:
-        _show(name, classes, input_, layers, graph, compare, json)
+        _show(name, classes, input_, layers, tuple(freeze or ()), graph, compare, json)
 
 
 def _show(
@@ -86,6 +97,7 @@ def _show(
     classes: int | None,
     input_size: int | None,
     layers: bool,
+    patterns: tuple[str, ...],
     graph: Path | None,
     other: str | None,
     json: bool,
@@ -98,10 +110,12 @@ def _show(
     from eyebright.inspection.style import save_figure
     from eyebright.inspection.summary import render, summarise
     from eyebright.inspection.tree import render_tree
+    from eyebright.layers.freezing import freeze
     from eyebright.models.create import create_model
 
     with torch.device("meta"):
         model = create_model(name, num_classes=classes)
+        freeze(model, patterns)
         second = None if other is None else create_model(other, num_classes=classes)
     summary = summarise(model, input_size)
     if graph is not None:

@@ -111,6 +111,7 @@ def write_report(
         percent=lambda share: f"{share:.1%}",
         in_words=in_words,
         findings=findings,
+        receipt=run.receipt,
         inside=_inside(run, classifier, first),
         **own,
     )

@@ -37,8 +37,16 @@ def render_tree(diagram: Diagram, summary: Summary) -> Table:
     )
     table.add_column("stage", overflow="fold")
     table.add_column("output", no_wrap=True)
-    for column in ("sees", "parameters", "share", "MMAC"):
+    for column in ("sees", "parameters", *(["trained"] if summary.frozen else []), "share", "MMAC"):
         table.add_column(column, justify="right", no_wrap=True)
+
+    def trained(part: Stage | Unit) -> list[str]:
+        """How many of a stage's parameters are not frozen; a column that is there only where some are."""
+        if not summary.frozen:
+            return []
+        if isinstance(part, Unit) or not part.parameters:
+            return [""]
+        return [f"{sum(layer.trainable for layer in summary.layers if layer.stage == part.name):,}"]
 
     def add(text: str, shape: tuple[int, ...], sees: str, part: Stage | Unit, style: str = "") -> None:
         table.add_row(
@@ -46,6 +54,7 @@ def render_tree(diagram: Diagram, summary: Summary) -> Table:
             shape_text(shape),
             sees,
             f"{part.parameters:,}" if part.parameters else "",
+            *trained(part),
             f"{part.parameters / summary.parameters:.1%}" if part.parameters else "",
             f"{part.multiply_adds / 1e6:,.{decimals}f}" if part.multiply_adds else "",
             style=style,
@@ -70,10 +79,8 @@ def render_tree(diagram: Diagram, summary: Summary) -> Table:
             for line in _branch_lines(unit):
                 table.add_row(escape(("" if alone else rest) + line), style="dim")
     table.add_section()
-    table.add_row(
-        "total", "", "", f"{summary.parameters:,}", "100.0%", f"{summary.multiply_adds / 1e6:,.{decimals}f}",
-        style="bold",
-    )  # fmt: skip
+    total = [f"{summary.parameters:,}", *([f"{summary.trainable:,}"] if summary.frozen else []), "100.0%"]
+    table.add_row("total", "", "", *total, f"{summary.multiply_adds / 1e6:,.{decimals}f}", style="bold")
     return table
 
 

@@ -172,8 +172,12 @@ EXPERIMENTS = {
     "covariate-shift": Experiment(
         "does normalisation hold the inputs of the layers still, and which one takes a shift of the pictures away "
         "(lecture 4)?",
-        "cnn-cifar10", (*CROPS, "training.learning_rate=0.02", "training.observe_steps=20"), ("training.epochs=6",),
-        10_000, (2, 3), compare_normalisations,
+        "cnn-cifar10",
+        (
+            *CROPS, 'training.optimizer="adam"', "training.nesterov=false", "training.learning_rate=1e-3",
+            "training.observe_steps=20",
+        ),
+        ("training.epochs=6",), 10_000, (2, 3), compare_normalisations,
     ),
     "learning-rate": Experiment(
         "from which learning rate on does this network learn, and which is too high?",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Network(nn.Module):
         head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``.
         model_name: the name under which `create_model` built it; empty when a builder was called directly.
         model_options: what builds it again: ``create_model(model_name, **model_options)``.
+        still: state-dict prefixes of frozen modules that are in evaluation mode always: their statistics stay as they
+            are (see `layers.freezing`).
     """
 
     default_input: int
@@ -37,6 +39,7 @@ class Network(nn.Module):
     pictures_wanted: int = 0
     style: Style = STYLE
     head_name: str
+    still: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +63,13 @@ class Network(nn.Module):
 
     def initialise_paper(self, layer: nn.Module) -> None:
         """Gives one layer the first weights of the paper; here those that torch gave it, a subclass says otherwise."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Into training mode or out of it; what is `still` stays in evaluation mode."""
+        super().train(mode)
+        for name in self.still:
+            self.get_submodule(name).eval()
+        return self
 
     def meet(self, pictures: Tensor) -> None:
         """Computes first weights that depend on the data; here there are none.

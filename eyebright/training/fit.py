@@ -23,6 +23,7 @@ from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan, keep_freed_memory
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import evaluate_any
+from eyebright.layers.freezing import freeze
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
 from eyebright.random import generator, seeded
@@ -45,6 +46,7 @@ from eyebright.training.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from eyebright.training.receipt import Receipt, frozen_names, make_receipt
 from eyebright.training.recipe import Recipe
 from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
 from eyebright.training.selection import Selection
@@ -182,6 +184,10 @@ class Fit:
         self.model = create_first(recipe, self.prepare, outputs, seed)
         self.size = _check_pictures(self.model, self.prepare, train, recipe.training.sides)
         introduce(self.model, recipe, self.prepare, train)
+        self.first: dict[str, Tensor] = {}  # the weights before training, where some of them are frozen
+        if recipe.training.freeze:
+            freeze(self.model, recipe.training.freeze, recipe.training.moving_statistics)
+            self.first = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.plan.place_model(self.model)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
@@ -258,8 +264,17 @@ class Fit:
         if self.best is not None and self.recipe.training.keep == "best":
             model.load_state_dict(self.best.weights)
         model.remove_auxiliary_heads()
+        model.still = ()
         facts = {"recipe": self.recipe.name, "seed": self.seed, "epochs": self.epoch} | self.facts
         return Classifier(model.requires_grad_(True), self.classes, self.prepare, facts, self.plan)
+
+    def receipt(self) -> Receipt | None:
+        """What training left as it was and how far it moved the rest, so far; None where nothing is frozen."""
+        training = self.recipe.training
+        if not training.freeze:
+            return None
+        frozen = frozen_names(self.model)
+        return make_receipt(self.first, self.classifier().model, frozen, training.freeze, training.moving_statistics)
 
     def state(self) -> State:
         """Everything that is needed to go on exactly from here."""

@@ -165,6 +165,10 @@ class TrainingSection(_Section):
         monitor: figure on validation by which the best weights are told.
         keep: which weights are kept in the end; without validation the last ones.
         early_stop_epochs: stop when the monitored figure has not improved for so many epochs.
+        freeze: which layers are not trained: ``["*", "!head"]`` all but the last; names of stages, state-dict prefixes,
+            globs, positions; with ``!`` they are freed again (see `layers.freezing.find_frozen`). Their batch norm uses
+            and keeps its running statistics.
+        moving_statistics: patterns of frozen batch norms whose running statistics go on moving.
         observe_steps: every so many steps the inside of the network is looked at (see `training.observe`), and in the
             first and the last one; 0: never. It changes nothing in training.
         number_format: of the arithmetic; ``"auto"``: bfloat16 where the hardware multiplies it.
@@ -200,6 +204,8 @@ class TrainingSection(_Section):
     keep: Literal["best", "last"] = "best"
     early_stop_epochs: Epochs | None = None
     auxiliary_weight: Fraction = 0.0
+    freeze: tuple[str, ...] = ()
+    moving_statistics: tuple[str, ...] = ()
     observe_steps: Annotated[int, Field(ge=0)] = 100
     number_format: Literal["auto", "float32", "bfloat16"] = "auto"
 
@@ -216,6 +222,8 @@ class TrainingSection(_Section):
         begins = [begin for begin, _ in self.sides]
         if begins != sorted(set(begins)):
             raise ValueError("sides must be in the order of their shares of training, each share once")
+        if self.moving_statistics and not self.freeze:
+            raise ValueError("moving_statistics means nothing without freeze: leave it out")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs >= self.epochs:

@@ -72,6 +72,8 @@ class Run:
     ``layers.jsonl``                a line for each step in which the layers were looked at
     ``checkpoints/``                the last two and the best
     ``classifier.safetensors``      what was trained
+    ``receipt.json``                where layers were frozen: every parameter and buffer, before and
+                                    after, by SHA-256, and how far it moved
     ``evaluation.json``             the figures on the test part
     ``report.html``                 all of it to look at
     =============================== ==================================================================
@@ -303,6 +305,12 @@ class Run:
         """What was seen inside the network: the lines of ``layers.jsonl``."""
         return [Observation.from_dict(line) for line in _read_lines(self.path / "layers.jsonl")]
 
+    @property
+    def receipt(self) -> dict[str, Any] | None:
+        """What was frozen, and that it is the same to the bit; None where nothing was, or training is not done."""
+        path = self.path / "receipt.json"
+        return read_json(path, "receipt of a run") if path.exists() else None
+
     def write_contract(self, contract: Contract) -> None:
         """Keeps which pictures are in which part."""
         contract.save(self.path)
@@ -407,6 +415,9 @@ class Run:
     def finish(self, fit: Fit, estimated_seconds: float | None) -> None:
         """Writes the classifier and says that training is done; a resumed run has no estimate of the whole."""
         fit.classifier().save(self.classifier_path)
+        if (receipt := fit.receipt()) is not None:
+            write_json(self.path / "receipt.json", receipt.as_dict() | {"findings": receipt.sentences()})
+            self._write_checksums("receipt.json")
         for path in self._lines():
             sync(path)
         self._write_checksums(*(path.name for path in self._lines()))

@@ -226,6 +226,20 @@ def test_a_run_is_resumed_as_it_was_begun(eyebright, run, option):
     assert (done.returncode, "a run is resumed as it was begun" in done.stderr) == (2, True)
 
 
+def test_models_counts_what_would_be_frozen(eyebright):
+    patterns = ("--freeze", "*", "--freeze", "!head", "--freeze", "!layer4.2")
+    values = json.loads(eyebright("models", "resnet50", "--classes", 2, *patterns, "--json").stdout)
+    assert values["trainable"] == 4_465_664 - 3_072 + 4_098  # lecture 3's last block, without biases, and the head
+    assert values["frozen"] == values["parameters"] - values["trainable"]
+    shown = eyebright("models", "resnet50", "--classes", 2, *patterns).stdout
+    assert "trained" in shown
+    assert "4,466,690" in shown
+    assert "trained" not in eyebright("models", "resnet50").stdout
+    done = eyebright("models", "lenet5", "--freeze", "c7")
+    assert (done.returncode, "names nothing with weights in lenet5" in done.stderr) == (1, True)
+    assert eyebright("models", "--freeze", "c1").returncode == 2
+
+
 def test_models_counts_lecture_2s_parameters(eyebright):
     assert "57,044,810" in eyebright("models", "alexnet", "--classes", 10).stdout
     assert json.loads(eyebright("models", "alexnet", "--classes", 10, "--json").stdout)["parameters"] == 57_044_810
