@@ -132,6 +132,7 @@ def _norm_place(recipe: Recipe, settings: Settings, seeds: int) -> Result:
     variants = (
         Variant("before the nonlinearity", ('model.normalise="before"',)),
         Variant("after the nonlinearity", ('model.normalise="after"',)),
+        Variant("before, and on the input", ("model.normalise_input=true",)),
         Variant("none", ('model.normalisation="none"',)),
     )
     return _compare(recipe, settings, seeds, variants, "Where batch norm stands")
@@ -192,7 +193,7 @@ EXPERIMENTS = {
         "cnn-cifar10", (), ("training.epochs=10",), 5000, (3, 5), _augmentation,
     ),
     "norm-place": Experiment(
-        "batch norm before or after the nonlinearity, or none (lecture 4)?",
+        "batch norm before or after the nonlinearity, also on the input, or none (lecture 4)?",
         "cnn-cifar10", CROPS, ("training.epochs=6",), 10_000, (3, 5), _norm_place,
     ),
     "depth": Experiment(
