@@ -82,7 +82,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Look into a run's network: draw what there is to see, and say it."""
-    from eyebright.files import make_folder
+    from eyebright.files import make_folder, write_json
     from eyebright.inspection.style import check_form, save_figure
 
     name = "-".join([what, *(value for value in (layer, stage, data and Path(data).name) if value)])
@@ -94,6 +94,8 @@ def command(
     paths = [path.with_stem(path.stem + ending) for ending in seen.figures]
     for place, drawing in zip(paths, seen.figures.values(), strict=True):
         save_figure(place, drawing)
+    if figure is None:  # the run's report shows it from now on
+        write_json(path.with_suffix(".json"), {"findings": seen.sentences, "figures": [place.name for place in paths]})
     if json:
         print_json(seen.values | {"findings": seen.sentences, "figures": [str(place) for place in paths]})
         return

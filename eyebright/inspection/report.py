@@ -16,6 +16,7 @@ from eyebright.data.images import Pictures
 from eyebright.errors import ModelError
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
+from eyebright.files import read_json
 from eyebright.inspection.confusion import draw_confusion
 from eyebright.inspection.curves import draw_curves
 from eyebright.inspection.filters import compare_filters, draw_filters
@@ -113,6 +114,7 @@ def write_report(
         findings=findings,
         receipt=run.receipt,
         inside=_inside(run, classifier, first),
+        looked_at=_looked_at(run),
         **own,
     )
     run.write_report(html)
@@ -130,6 +132,18 @@ def _inside(run: Run, classifier: Classifier, first: Network | None) -> list[tup
             ("Gradients and steps of each layer", say_gradients(observations), _png(draw_gradients(observations))),
             ("How the inputs of the layers moved", say_shift(shifts), _png(draw_shift({"inputs": shifts}))),
         ]
+    return found
+
+
+def _looked_at(run: Run) -> list[tuple[str, list[str], list[str]]]:
+    """What `eyebright inspect` has drawn of this run: its name, sentences, and the PNG figures."""
+    found = []
+    for path in sorted((run.path / "inspection").glob("*.json")):
+        seen = read_json(path, "inspection of a run")
+        figures = [
+            _embed(path.with_name(name).read_bytes()) for name in seen["figures"] if (path.parent / name).exists()
+        ]
+        found.append((path.stem, seen["findings"], figures))
     return found
 
 
@@ -174,4 +188,8 @@ def _svg(figure: Any) -> str:
 
 
 def _png(figure: Any) -> str:
-    return base64.b64encode(encode(figure, "png", 110)).decode()
+    return _embed(encode(figure, "png", 110))
+
+
+def _embed(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()

@@ -1,7 +1,9 @@
 """`eyebright doctor` and `eyebright inspect`, as their users call them."""
 
+import base64
 import json
 import shutil
+from html import unescape
 
 import numpy as np
 import pytest
@@ -83,6 +85,20 @@ def test_inspect_compares_the_runs_pictures_with_those_of_another_source(eyebrig
     assert values["figures"] == [str(figure)]
     done = eyebright("inspect", run, "shift", "--data", tmp_path / "nothing")
     assert (done.returncode, "nothing" in done.stderr) == (1, True)
+
+
+def test_the_report_shows_what_was_inspected(eyebright, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    for what in ("embedding", "features"):
+        assert eyebright("inspect", copy, what, "--count", 40).returncode == 0
+    assert eyebright("report", copy).returncode == 0
+    html = unescape((copy / "report.html").read_text())
+    kept = json.loads((copy / "inspection" / "embedding.json").read_text())
+    assert "What was inspected" in html
+    assert kept["findings"][0][1:40] in html
+    for name in ("embedding.png", "features.png", "features-maps.png"):
+        assert base64.b64encode((copy / "inspection" / name).read_bytes()).decode() in html
+    assert "What was inspected" not in (run / "report.html").read_text()
 
 
 def test_inspecting_test_pictures_is_noted(eyebright, run, tmp_path):
