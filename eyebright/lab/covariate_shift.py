@@ -229,13 +229,14 @@ def draw_shifts(shifts: Sequence[Shifts]) -> Figure:
     figure = make_figure(14, 4.4)
     drift, arriving, accuracy = figure.subplots(1, 3)
     for one in shifts:
-        _draw(drift, range(len(one.layers)), one.drift, one.name)
+        _draw(drift, range(1, len(one.layers)), one.drift[:, 1:], one.name)  # the pictures do not move
         _draw(arriving, range(len(one.layers)), one.arriving, one.name)
         _draw(accuracy, BRIGHTER, one.accuracy, one.name)
     tidy(drift, "Internal shift: inputs move from look to look by", "", "spreads")
     tidy(arriving, f"Of pictures brighter by {SHOWN:g} spread there arrives", "", "spreads")
+    drift.set_yscale("log")
+    arriving.set_ylim(bottom=0)
     for axes in (drift, arriving):
-        axes.set_ylim(bottom=0)
         name_layers(axes, shifts[-1].layers)
     tidy(accuracy, "Accuracy as pictures grow darker and brighter", "spreads of the pixels")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
