@@ -42,6 +42,7 @@ ASKED = 4000  # validation pictures, at most, by which shifts are measured
 BATCH = 128
 INJECTED = 1.0  # standard deviations by which a layer's inputs are moved, to be found again
 BRIGHTER = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # standard deviations of the pictures' pixels
+LEAST_DRAWN = 1e-4  # spreads of drift, on a logarithmic axis
 SHOWN = 1.0  # of these: how much of it arrives at each layer
 
 Values = NDArray[np.float64]
@@ -229,7 +230,7 @@ def draw_shifts(shifts: Sequence[Shifts]) -> Figure:
     figure = make_figure(14, 4.4)
     drift, arriving, accuracy = figure.subplots(1, 3)
     for one in shifts:
-        _draw(drift, range(1, len(one.layers)), one.drift[:, 1:], one.name)  # the pictures do not move
+        _draw(drift, range(1, len(one.layers)), one.drift[:, 1:].clip(LEAST_DRAWN), one.name)  # pictures do not move
         _draw(arriving, range(len(one.layers)), one.arriving, one.name)
         _draw(accuracy, BRIGHTER, one.accuracy, one.name)
     tidy(drift, "Internal shift: inputs move from look to look by", "", "spreads")
