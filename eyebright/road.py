@@ -697,8 +697,8 @@ def _travel(
             screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
         estimate = _train(run, fit, tensorboard, screen, stop)
         run.finish(fit, None if resumed else estimate.first)
-        if (receipt := fit.receipt()) is not None:
-            screen.say("; ".join(receipt.sentences()))
+        if (receipt := run.receipt) is not None:
+            screen.say("; ".join(receipt["findings"]))
     return _conclude(run, splits, screen)
 
 

@@ -711,3 +711,21 @@ def test_calibration_pictures_are_those_named_or_a_runs_training_part(finished, 
     assert len(road.calibration_pictures(finished.path)) == len(finished.contract.pixels["train"])
     assert len(road.calibration_pictures(finished.path, two_classes / "dark")) == 30
     assert road.calibration_pictures(finished.classifier_path) is None
+
+
+def test_chance_on_test_is_said_once(tmp_path, quiet):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    labels = random.permutation(np.arange(120) % 10)
+    np.savez(tmp_path / "noise.npz", x_train=pixels[:60], y_train=labels[:60], x_test=pixels[60:], y_test=labels[60:])
+    changes = ["data.val_fraction=0", "training.batch_size=16"]
+    pages = {}
+    for name, epochs, rate in (("by heart", 60, 3e-3), ("not begun", 1, 1e-9)):
+        more = [*changes, f"training.epochs={epochs}", f"training.learning_rate={rate}"]
+        run = road.train("lenet5-digits", data=tmp_path / "noise.npz", out=tmp_path / name, changes=more, console=quiet)
+        pages[name] = run.report_path.read_text()
+    assert (
+        "nothing that holds for others" in pages["by heart"]
+    )  # of which the doctor, without validation, knows nothing
+    assert "The network is at chance level" not in pages["not begun"]
+    assert "no better than guessing" in pages["not begun"]

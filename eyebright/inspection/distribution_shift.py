@@ -22,7 +22,7 @@ from eyebright.device import Plan
 from eyebright.errors import DataError
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, name_layers, tidy
 from eyebright.layers.network import Network
-from eyebright.training.observe import weighted_layers
+from eyebright.training.observe import evaluating, weighted_layers
 
 BATCH = 32
 FEWEST = 20  # pictures of a source
@@ -108,22 +108,17 @@ def measure_moments(
         found[name] = found[name] + seen if name in found else seen
 
     hooks = [layer.register_forward_pre_hook(meet) for layer in names]
-    was_training = model.training
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and by_batch]
     kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
     try:
-        with torch.no_grad(), plan.arithmetic():
-            model.eval()
+        with evaluating(model, plan, hooks):
             for norm in norms:
                 norm.train()
             for batch in batches:
                 model(batch)
     finally:
-        model.train(was_training)
         for buffer, value in kept:
             buffer.copy_(value)
-        for hook in hooks:
-            hook.remove()
     return found
 
 

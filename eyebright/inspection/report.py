@@ -54,7 +54,7 @@ def write_report(
         test: the pictures of its test part.
         evaluation: the classifier's answers to them.
         first: its network before training; None: filters are not compared.
-        findings: what the doctor says of the run: severity, problem, evidence, why and remedy of each.
+        findings: what the doctor says of the run: name, severity, problem, evidence, why and remedy of each.
 
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
@@ -62,6 +62,8 @@ def write_report(
     metrics, environment = run.metrics(), run.environment
     told = run.recipe.training.keep == "best" and metrics[-1]["val_accuracy"] is not None
     worst_first, shown = evaluation.worst(WORST_MISTAKES), sample(GRID_PICTURES, evaluation.count, run.seed)
+    notes = environment["notes"]
+    said = any(finding["name"] == "chance_level" for finding in findings)
     own: dict[str, Any]
     if isinstance(evaluation, MultiLabelEvaluation):
         name = "report_multi_label.html.jinja"
@@ -69,6 +71,7 @@ def write_report(
         own = {
             "interval": evaluation.accuracy_interval,
             "chance_loss": _entropy_of_labels(evaluation),
+            "notes": notes,
             "curves_of_labels": _svg(draw_precision_recall(evaluation)),
             "bars": "",
             "saliency": None,
@@ -79,6 +82,7 @@ def write_report(
         own = {
             "interval": evaluation.top1_interval,
             "chance_loss": math.log(len(evaluation.classes)),
+            "notes": notes if said else [*notes, *_chance_notes(evaluation, metrics[-1])],
             "confusion": _svg(draw_confusion(evaluation)),
             "confused": evaluation.most_confused(15),
             "bars": _bars(classifier, test, evaluation),
@@ -93,7 +97,6 @@ def write_report(
         source=Path(run.contract.source).name,
         started=environment["started"][:16].replace("T", " "),
         environment=environment,
-        notes=environment["notes"],
         evaluation=evaluation,
         opened=len(environment["test_openings"]),
         curves=_svg(draw_curves(metrics)),
@@ -162,6 +165,24 @@ def _saliency(classifier: Classifier, test: Pictures, evaluation: Evaluation) ->
     except ModelError:
         return None
     return say_saliency(explained), _png(draw_saliency(explained))
+
+
+def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:
+    """What to say of a network that is no better than guessing on test (lecture: L2.8), where the doctor has not."""
+    low, high = evaluation.top1_interval
+    classes = len(evaluation.classes)
+    if not low <= 1 / classes <= high:
+        return []
+    fact = (
+        f"The network is at chance level: the interval of its accuracy holds {1 / classes:.1%}, which is guessing "
+        f"among {classes} classes, and guessing has a loss of ln({classes}) = {math.log(classes):.3f}. "
+    )
+    if last["train_accuracy"] > 1.5 / classes:
+        return [
+            f"{fact}It has learnt the training pictures ({last['train_accuracy']:.1%}) and nothing that holds for "
+            "others: add pictures, add [augment], or take a smaller network."
+        ]
+    return [f"{fact}It has not begun to learn: train it longer, or with another learning rate."]
 
 
 def _entropy_of_labels(evaluation: MultiLabelEvaluation) -> float:

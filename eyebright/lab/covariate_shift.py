@@ -27,13 +27,13 @@ from torch import Tensor
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
 from eyebright.errors import RecipeError
-from eyebright.inspection.curves import draw_runs
 from eyebright.inspection.distribution_shift import Moments, measure_moments, pushed
 from eyebright.inspection.style import BLUE, GREEN, GREY, ORANGE, RED, make_figure, name_layers, tidy
 from eyebright.lab.experiment import Result, Settings
-from eyebright.lab.variants import Outcome, Variant, say_outcomes, train_variants
+from eyebright.lab.variants import Outcome, Variant, draw_outcomes, say_outcomes, train_variants
 from eyebright.training.fit import Fit
 from eyebright.training.loss import count_right
+from eyebright.training.observe import evaluating
 from eyebright.training.recipe import Recipe
 
 NORMALISATIONS = ("none", "batch", "layer", "instance", "group")
@@ -50,7 +50,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Shifts:
-    """What one normalisation makes of shifts, mean over its seeds where not said otherwise.
+    """What one normalisation makes of shifts.
 
     Attributes:
         name: of the normalisation.
@@ -99,9 +99,7 @@ def compare_normalisations(recipe: Recipe, settings: Settings, seeds: int) -> Re
         }
         for one in shifts
     }  # fmt: skip
-    curves = {one.name: [lines for lines in one.runs.values() if lines] for one in outcomes}
-    figures = {"": draw_shifts(shifts), "-curves": draw_runs({name: runs for name, runs in curves.items() if runs})}
-    return Result(figures, sentences, values)
+    return Result({"": draw_shifts(shifts), "-curves": draw_outcomes(outcomes)}, sentences, values)
 
 
 def look_at_shift(fit: Fit) -> dict[str, Any]:
@@ -147,13 +145,8 @@ def probe(fit: Fit) -> dict[str, Any]:
 
 def _accuracy(fit: Fit, batches: Sequence[tuple[Tensor, Tensor]], brighter: Tensor) -> float:
     """Of the network as it is now, on pictures that are made brighter."""
-    was_training = fit.model.training
-    fit.model.eval()
-    try:
-        with torch.no_grad(), fit.plan.arithmetic():
-            right = sum(int(count_right(fit.model(inputs + brighter), labels)) for inputs, labels in batches)
-    finally:
-        fit.model.train(was_training)
+    with evaluating(fit.model, fit.plan):
+        right = sum(int(count_right(fit.model(inputs + brighter), labels)) for inputs, labels in batches)
     return right / sum(len(labels) for _, labels in batches)
 
 

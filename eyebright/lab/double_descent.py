@@ -86,12 +86,15 @@ class ByWidth:
         return median
 
     @property
-    def threshold(self) -> int | None:
-        """Place of the width from which on all fit `FITTED` of their labels in the end; None where the widest do not.
+    def finally_fitted(self) -> Values:
+        """Share of the training labels that are answered after training, `[W]`: the median of the last five epochs."""
+        median: Values = np.median(self.fitted[:, -SMOOTH:], axis=1)
+        return median
 
-        In the end: the median of the last five epochs.
-        """
-        return _first_of_all(np.median(self.fitted[:, -SMOOTH:], axis=1) >= FITTED)
+    @property
+    def threshold(self) -> int | None:
+        """Place of the width from which on all fit `FITTED` of their labels in the end; None: not the widest."""
+        return _first_of_all(self.finally_fitted >= FITTED)
 
     @property
     def fitting_epoch(self) -> int | None:
@@ -398,15 +401,7 @@ def _draw_epochs(axes: Axes, by_width: ByWidth, right: Values) -> None:
 def _draw_widths(axes: Axes, by_width: ByWidth) -> None:
     widths = np.array(by_width.widths)
     axes.plot(widths, by_width.final, "o-", color=ORANGE, linewidth=1.8, markersize=4, label="validation")
-    axes.plot(
-        widths,
-        1 - np.median(by_width.fitted[:, -SMOOTH:], axis=1),
-        "o-",
-        color=BLUE,
-        linewidth=1.5,
-        markersize=4,
-        label="training",
-    )
+    axes.plot(widths, 1 - by_width.finally_fitted, "o-", color=BLUE, linewidth=1.5, markersize=4, label="training")
     if by_width.threshold:
         before, after = widths[by_width.threshold - 1], widths[by_width.threshold]
         axes.axvspan(before, after, color=GREY, alpha=0.2, linewidth=0, label="interpolation threshold")

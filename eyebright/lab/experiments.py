@@ -9,12 +9,11 @@ import numpy as np
 from eyebright.data.split import Splits
 from eyebright.errors import DataError, RecipeError, did_you_mean
 from eyebright.evaluation.paired import LEVEL, adjust, compare_seeds
-from eyebright.inspection.curves import draw_runs
 from eyebright.lab.covariate_shift import compare_normalisations
 from eyebright.lab.double_descent import find_double_descent
 from eyebright.lab.experiment import Experiment, Result, Settings
 from eyebright.lab.learning_rate import STEPS, draw_range, range_test, say_range
-from eyebright.lab.variants import Outcome, Variant, draw_gaps, plain, say_outcomes, train_variants
+from eyebright.lab.variants import Outcome, Variant, draw_gaps, draw_outcomes, plain, say_outcomes, train_variants
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import Recipe, load_recipe
 
@@ -74,15 +73,11 @@ def _learning_rate(recipe: Recipe, settings: Settings, seeds: int) -> Result:
 
 def _compare(recipe: Recipe, settings: Settings, seeds: int, variants: tuple[Variant, ...], title: str) -> Result:
     outcomes = train_variants(recipe, variants, settings.splits, seeds=seeds, kept=settings.kept, begin=settings.begin)
-    curves = {one.name: [lines for lines in one.runs.values() if lines] for one in outcomes}
-    figures = {
-        "": draw_gaps(outcomes, title),
-        "-curves": draw_runs({name: runs for name, runs in curves.items() if runs}),
-    }
     values = {
         one.name: {key: plain(one.last(key)) for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")}
         for one in outcomes
     }
+    figures = {"": draw_gaps(outcomes, title), "-curves": draw_outcomes(outcomes)}
     return Result(figures, [*_answers(outcomes), *say_outcomes(outcomes)], values)
 
 

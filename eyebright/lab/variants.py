@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from eyebright import __version__
-from eyebright.data.images import Pictures
-from eyebright.data.split import Splits, picture_digests
+from eyebright.data.split import Splits, make_contract
 from eyebright.device import choose_plan
 from eyebright.errors import TrainingDivergedError
 from eyebright.files import file_digest, make_folder, write_atomically
+from eyebright.inspection.curves import draw_runs
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
 from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.training.fit import Fit, Report, State, StepReport
@@ -102,7 +102,8 @@ def train_variants(
         seeds: how many, from 0 on.
         kept: where finished trainings are kept.
         begin: called with what is trained next and how many steps it has.
-        look: is called with the Fit, a named function.
+        look: called with the Fit at each step in which training is observed; a function that has a name, by which kept
+            trainings are told apart.
 
     Raises:
         RecipeError: a change does not fit the recipe, or the recipe the data.
@@ -110,13 +111,13 @@ def train_variants(
     """
     make_folder(kept)
     recipes = [load_recipe(base, variant.changes) for variant in variants]  # all, before anything slow
-    contents = [_content(part) for part in splits.parts().values()]
+    pictures = make_contract(splits).root
     outcomes = []
     for row, (variant, recipe) in enumerate(zip(variants, recipes, strict=True)):
         runs, seen, diverged = {}, {}, set()
         for seed in range(seeds):
             about = f"{row * seeds + seed + 1} of {len(recipes) * seeds}: {variant.name}, seed {seed}"
-            path = kept / f"{_name(recipe, seed, contents, look)}.json"
+            path = kept / f"{_name(recipe, seed, pictures, look)}.json"
             if not path.exists():
                 _train(recipe, splits, seed, path, partial(begin, about), look)
             made = json.loads(path.read_text(encoding="utf-8"))
@@ -127,12 +128,12 @@ def train_variants(
     return outcomes
 
 
-def _name(recipe: Recipe, seed: int, contents: Sequence[str], look: Look | None) -> str:
+def _name(recipe: Recipe, seed: int, pictures: str, look: Look | None) -> str:
     """Of the file that a training is kept in: another one for whatever could make it another training."""
     plan = choose_plan(number_format=recipe.training.number_format)
     weights = recipe.model.weights
     digest = file_digest(Path(weights)) if weights is not None and Path(weights).is_file() else None
-    what = [__version__, recipe.to_toml(), digest, seed, plan.as_dict(), look and look.__qualname__, *contents]
+    what = [__version__, recipe.to_toml(), digest, seed, plan.as_dict(), look and look.__qualname__, pictures]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
@@ -174,14 +175,6 @@ def _train(
     unfinished.unlink(missing_ok=True)
 
 
-def _content(pictures: Pictures) -> str:
-    """Tells one set of pictures from another by its labels, classes and pixels."""
-    whole = hashlib.sha256(json.dumps([pictures.labels.shape, pictures.classes]).encode())
-    for values in (pictures.labels, picture_digests(pictures)[1]):
-        whole.update(np.ascontiguousarray(values).tobytes())
-    return whole.hexdigest()
-
-
 def say_outcomes(outcomes: Sequence[Outcome]) -> list[str]:
     """Each variant's accuracy and gap in sentences, the best on validation first."""
     order = sorted(outcomes, key=lambda one: -np.nan_to_num(one.last("val_accuracy"), nan=-1).mean())
@@ -207,6 +200,12 @@ def spread(values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
         return f"no number in {int(np.isnan(values).sum())} of {len(values)}"
     mean = f"{values.mean():.1%}"
     return mean if len(values) == 1 else f"{mean} ({100 * values.min():.1f} to {100 * values.max():.1f})"
+
+
+def draw_outcomes(outcomes: Sequence[Outcome]) -> Figure:
+    """Draws the curves of all variants of which an epoch was done, each with the spread over its seeds."""
+    curves = {one.name: [lines for lines in one.runs.values() if lines] for one in outcomes}
+    return draw_runs({name: runs for name, runs in curves.items() if runs})
 
 
 def draw_gaps(outcomes: Sequence[Outcome], title: str) -> Figure:

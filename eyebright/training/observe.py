@@ -8,13 +8,14 @@ the same bits whether it is observed or not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from eyebright.device import Plan
 from eyebright.layers.network import Network
@@ -157,15 +158,29 @@ def measure_inputs(model: Network, pictures: Tensor, plan: Plan) -> dict[str, In
 
     hooks = [layer.register_forward_pre_hook(meet) for layer in names]
     hooks += [module.register_forward_hook(leave) for module in model.modules() if _is_nonlinearity(module)]
+    with evaluating(model, plan, hooks):
+        model(pictures)
+    return found
+
+
+@contextmanager
+def evaluating(model: Network, plan: Plan, hooks: Sequence[RemovableHandle] = ()) -> Iterator[None]:
+    """Within the block the model is in evaluation, without gradients; afterwards in its own mode, and the hooks gone.
+
+    Args:
+        model: what is looked into.
+        plan: how it computes.
+        hooks: on its modules.
+    """
     was_training = model.training
     try:
         with torch.no_grad(), plan.arithmetic():
-            model.eval()(pictures)
+            model.eval()
+            yield
     finally:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return found
 
 
 def weighted_layers(model: Network) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
