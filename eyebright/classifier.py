@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from eyebright.data.decode import decode_file, to_channels
 from eyebright.data.images import Pixels
@@ -26,6 +26,7 @@ from eyebright.models.weights import fetch_weights
 from eyebright.tensors import read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
+CLASSIFIER = "classifier.safetensors"  # its name in the folder of a run
 CHUNK = 64  # pictures that are held in memory at a time
 THRESHOLD = 0.5  # from which on a probability means yes, where a picture can have several labels
 ROWS = 16  # pictures that are computed together on the CPU: larger batches are no faster there
@@ -191,19 +192,62 @@ class Classifier:
         Raises:
             InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
         """
-        self.model.eval()
         self.model.check_input_size(*inputs.shape[-2:])
+        if self.engine is not None:
+            logits = self._by_rows(inputs, self.engine.answer, self.engine.rows)
+        else:
+            logits = self._by_rows(inputs, self._in_pieces(self.model), ROWS)
+        return two_logits(logits)
+
+    @torch.inference_mode()
+    def embeddings(self, inputs: Tensor, maps: bool = False) -> Tensor:
+        """What the last dense layer is given of prepared pictures, or the maps before the pooling over all places.
+
+        It is computed by the network itself, whichever engine answers; a picture's does not depend on those beside it.
+
+        Args:
+            inputs: float32 `[N, C, H, W]`, normalised.
+            maps: whether to give the maps.
+
+        Returns:
+            float32 `[N, D]`, or `[N, D, h, w]`, on the CPU.
+
+        Raises:
+            InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
+            ModelError: maps are asked of a network that does not pool over all places before its last layer.
+        """
+        self.model.check_input_size(*inputs.shape[-2:])
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            kept.append(given[0] if maps else given[0].flatten(1))
+
+        def embed(pieces: Tensor) -> Tensor:
+            kept.clear()
+            self._in_pieces(self.model)(pieces)
+            return torch.cat(kept)
+
+        layer = self.model.last_pool() if maps else self.model.head
+        hook = layer.register_forward_pre_hook(keep)
+        try:
+            return self._by_rows(inputs, embed, ROWS)
+        finally:
+            hook.remove()
+
+    def _in_pieces(self, answer: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The same function, on the CPU applied to pieces of `ROWS` pictures."""
+        if self.plan.device != "cpu":
+            return answer
+        return lambda inputs: torch.cat([answer(piece) for piece in torch.split(inputs, ROWS)])
+
+    def _by_rows(self, inputs: Tensor, answer: Callable[[Tensor], Tensor], rows: int) -> Tensor:
+        """Answers float32 on the CPU; the inputs, `[N, C, H, W]`, are filled up to a multiple of `rows`."""
+        self.model.eval()
         count = len(inputs)
-        missing = -count % (self.engine.rows if self.engine else ROWS)
+        missing = -count % rows
         filled = torch.cat([inputs, inputs[-1:].expand(missing, -1, -1, -1)]) if missing else inputs
-        filled = self.plan.place_inputs(filled)
         with self.plan.arithmetic():
-            if self.engine is not None:
-                logits = self.engine.answer(filled)
-            else:
-                pieces = torch.split(filled, ROWS) if self.plan.device == "cpu" else (filled,)
-                logits = torch.cat([self.model(piece) for piece in pieces])
-        return two_logits(logits[:count].float()).cpu()
+            return answer(self.plan.place_inputs(filled))[:count].float().cpu()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits `[N, K]` → probabilities, float64: by softmax, or by a sigmoid each where there are several labels."""

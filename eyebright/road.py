@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.amend import amend, apply_decisions
 from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
@@ -257,7 +257,7 @@ def evaluate_source(
         parts, _ = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
         return _find_part(parts, part, str(source))
 
-    if weights is not None or not path.is_dir():
+    if weights is not None or not path.is_dir() or ((path / CLASSIFIER).is_file() and not Run(path).exists):
         if data is None:
             raise DataError(
                 f"no data were named to evaluate {path} on",
@@ -324,7 +324,7 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     """A classifier from where a user says it is.
 
     Args:
-        where: a run's folder, a classifier file, or with `weights` the name of a network.
+        where: a run's folder or a transfer's, a classifier file, or with `weights` the name of a network.
         weights: the name of published weights.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
@@ -337,7 +337,8 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     if weights is not None:
         return Classifier.published(str(where), weights, device=device)
     if path.is_dir():
-        return Run.open(path).classifier(device)
+        made = path / CLASSIFIER  # of a run, or of a transfer
+        return Classifier.load(made, device=device) if made.is_file() else Run.open(path).classifier(device)
     if not path.exists() and str(where) in CATALOG:
         raise ModelError(
             f"'{where}' is a network that has learned nothing yet",
@@ -778,6 +779,15 @@ def _check_contract(run: Run, contract: Contract, splits: Splits, screen: Displa
     if run.has_contract:
         _check_same_data(run, contract)
         return
+    notes = shared_notes(contract, splits)
+    for note in notes:
+        screen.say(f"note: {note}")
+    run.write_environment({"notes": [*splits.notes, *notes]})
+    run.write_contract(contract)
+
+
+def shared_notes(contract: Contract, splits: Splits) -> list[str]:
+    """What makes figures too good, in words: pictures, or groups, that stand in two parts."""
     notes = []
     for (first, second), pairs in contract.shared().items():
         one, other = contract.names[first][pairs[0][0]], contract.names[second][pairs[0][1]]
@@ -790,10 +800,7 @@ def _check_contract(run: Run, contract: Contract, splits: Splits, screen: Displa
             f"{len(groups)} groups of the {second} part stand in the {first} part too (for example {groups[0]}): "
             f"figures on {second} may be too good."
         )
-    for note in notes:
-        screen.say(f"note: {note}")
-    run.write_environment({"notes": [*splits.notes, *notes]})
-    run.write_contract(contract)
+    return notes
 
 
 def _check_same_data(run: Run, contract: Contract) -> None:

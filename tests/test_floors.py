@@ -15,12 +15,13 @@ FLOORS = (
     ("classifier",),
     ("evaluation",),
     ("training", "engines"),
+    ("transfer",),
     ("inspection",),
     ("curation",),
     ("doctor",),
     ("lab",),
     ("road",),
-    ("crossvalidation",),
+    ("crossvalidation", "transferring"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

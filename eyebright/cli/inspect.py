@@ -233,7 +233,7 @@ def _embedding(asked: Asked) -> Seen:
     count = asked.count or MAPPED
     classifier, pictures = road.open_pictures(asked.run, asked.part, count, root=asked.root, device=asked.device)
     with count_up("looking at pictures", len(pictures)) as tick:
-        embedding = embed(classifier, pictures, on_batch=_steps(tick))
+        embedding = embed(classifier, pictures, on_picture=tick)
     values = {
         "pictures": [pictures.name(index) for index in range(len(pictures))],
         "points": embedding.points.tolist(),

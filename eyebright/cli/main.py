@@ -22,6 +22,7 @@ from eyebright.cli import (
     recipes,
     report,
     train,
+    transfer,
     verify,
 )
 from eyebright.errors import DataWarning, EyebrightError
@@ -34,7 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, lab, verify):
+for command in (
+    train, transfer, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, lab, verify,
+):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 
 

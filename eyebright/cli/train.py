@@ -34,7 +34,9 @@ def command(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Begin with published weights (imagenet), or with those of a file.", show_default=False),
+        typer.Option(
+            help="Begin with published weights (imagenet), or with those of a run or a file.", show_default=False
+        ),
     ] = None,
     folds: Annotated[
         int | None,

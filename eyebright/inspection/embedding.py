@@ -10,18 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from eyebright.classifier import Classifier
-from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
 from eyebright.inspection.confusion import shorten
 from eyebright.inspection.pictures import see
 from eyebright.inspection.style import make_figure
+from eyebright.transfer.embeddings import Embedder
 
-BATCH = 128
 COMPONENTS = 50  # principal ones, from which the map is made
 PERPLEXITY = 30.0  # neighbours that count, about
 NEAREST = 10  # pictures whose labels are compared with each one's own
@@ -50,36 +48,8 @@ class Embedding:
     agreement: float
 
 
-def last_features(
-    classifier: Classifier, pictures: Pictures, on_batch: Callable[[int], object] | None = None
-) -> Values:
-    """What the last dense layer is given, float32 `[N, D]`.
-
-    Raises:
-        PictureError: a picture cannot be decoded.
-    """
-    kept: list[torch.Tensor] = []
-
-    def keep(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        kept.append(given[0].flatten(1).float().cpu())
-
-    hook = classifier.model.head.register_forward_pre_hook(keep)
-    try:
-        done = 0
-        for batch in Loader(pictures, classifier.prepare, classifier.plan, BATCH).batches():
-            with torch.inference_mode(), classifier.plan.arithmetic():
-                classifier.model.eval()(classifier.plan.place_inputs(batch.inputs))
-            done += len(batch.indices)
-            if on_batch is not None:
-                on_batch(done)
-    finally:
-        hook.remove()
-    features: Values = torch.cat(kept).numpy()
-    return features
-
-
 def embed(
-    classifier: Classifier, pictures: Pictures, seed: int = 0, on_batch: Callable[[int], object] | None = None
+    classifier: Classifier, pictures: Pictures, seed: int = 0, on_picture: Callable[[], object] | None = None
 ) -> Embedding:
     """Lays pictures out in two dimensions: principal components, then t-SNE.
 
@@ -87,7 +57,7 @@ def embed(
         classifier: whose features.
         pictures: a labelled set.
         seed: of t-SNE.
-        on_batch: called with how many pictures have passed through the network.
+        on_picture: called for each picture that has passed through the network.
 
     Raises:
         PictureError: a picture cannot be decoded.
@@ -96,7 +66,7 @@ def embed(
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
-    features = last_features(classifier, pictures, on_batch)
+    features = Embedder(classifier)(pictures, on_picture=on_picture)
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, random_state=seed).fit_transform(features)
     perplexity = min(PERPLEXITY, max(1.0, (len(features) - 1) / 4))

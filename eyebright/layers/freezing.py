@@ -10,7 +10,9 @@ from torch import nn
 
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.network import Network
+from eyebright.layers.norm import InstanceNorm
 
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, InstanceNorm)
 SLICE = re.compile(r"\[(-?\d*):(-?\d*)\]")
 
 
@@ -21,6 +23,7 @@ def find_frozen(model: Network, patterns: Sequence[str]) -> tuple[str, ...]:
 
     - the name of a stage, or the state-dict prefix of a module: everything in it; ``"head"`` is the last dense layer,
     - a glob over state-dict prefixes, such as ``"*"`` or ``"layer[12].*.bn?"``,
+    - ``"norms"``: every normalisation that has weights or statistics,
     - positions among the layers, ``"[:10]"`` the first ten, ``"[-3:]"`` the last three: see `list_layers`.
 
     Args:
@@ -41,12 +44,18 @@ def find_frozen(model: Network, patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in _holders(model) if name in frozen)
 
 
+def list_norms(model: Network) -> list[str]:
+    """State-dict prefixes of the normalisations that have weights or statistics."""
+    return [name for name, module in _holders(model).items() if isinstance(module, NORMS)]
+
+
 def list_layers(model: Network) -> list[tuple[str, ...]]:
     """The layers by position: each convolution or dense layer with what has weights or statistics after it.
 
     The head is not among them, nor are auxiliary heads: ``"[-3:]"`` are the three before it.
     """
-    apart = {id(module) for head in (model.head, *model.auxiliary_heads().values()) for module in head.modules()}
+    heads = (model.get_submodule(model.head_name), *model.auxiliary_heads().values())
+    apart = {id(module) for head in heads for module in head.modules()}
     layers: list[list[str]] = []
     for name, module in model.named_modules():
         if id(module) in apart or not _holds(module):
@@ -93,11 +102,13 @@ def freeze(model: Network, patterns: Sequence[str], moving: Sequence[str] = ()) 
 
 def _match(model: Network, pattern: str) -> set[str]:
     holders, stages = _holders(model), model.stages()
-    if positions := SLICE.fullmatch(pattern):
+    if pattern == "norms":
+        named = set(list_norms(model))
+    elif positions := SLICE.fullmatch(pattern):
         begin, end = (int(number) if number else None for number in positions.groups())
         named = {name for layer in list_layers(model)[begin:end] for name in layer}
     elif pattern in stages or pattern == "head":
-        modules = stages.get(pattern, (model.head,))
+        modules = stages.get(pattern, (model.get_submodule(model.head_name),))
         inside = {id(inner) for module in modules for inner in module.modules()}
         named = {name for name, module in holders.items() if id(module) in inside}
     else:
@@ -108,7 +119,7 @@ def _match(model: Network, pattern: str) -> set[str]:
         known = [*stages, *(name for name, _ in model.named_modules() if name)]
         raise ModelError(
             f"'{pattern}' names nothing with weights in {model.model_name}",
-            expected=f"a stage ({', '.join(stages)}), a state-dict prefix, a glob, or positions such as [:10] or [-3:]",
+            expected=f"a stage ({', '.join(stages)}), a state-dict prefix, a glob, norms, or positions such as [-3:]",
             remedy=did_you_mean(pattern, known) or f"see `eyebright models {model.model_name} --layers`",
         )
     return named

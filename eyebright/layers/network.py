@@ -26,7 +26,8 @@ class Network(nn.Module):
         fixed_input: whether it takes pictures of `default_input` only (a dense layer directly on the feature map).
         style: what stands after its layers, and its first weights.
         pictures_wanted: training pictures from which some first weights are computed, see `meet`; 0: none.
-        head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``.
+        head_name: the state-dict prefix of the last dense layer, for example ``"classifier.6"``; or of what stands in
+            its place (see `layers.heads`).
         model_name: the name under which `create_model` built it; empty when a builder was called directly.
         model_options: what builds it again: ``create_model(model_name, **model_options)``.
         still: state-dict prefixes of frozen modules that are in evaluation mode always: their statistics stay as they
@@ -161,7 +162,32 @@ class Network(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The last dense layer."""
-        return cast(nn.Linear, self.get_submodule(self.head_name))
+        standing = self.get_submodule(self.head_name)
+        return cast(nn.Linear, standing[-1] if isinstance(standing, nn.Sequential) else standing)
+
+    @property
+    def last_name(self) -> str:
+        """The state-dict prefix of `head`."""
+        standing = self.get_submodule(self.head_name)
+        return f"{self.head_name}.{len(standing) - 1}" if isinstance(standing, nn.Sequential) else self.head_name
+
+    def last_pool(self) -> nn.Module:
+        """The pooling over all places whose values the head is given.
+
+        Raises:
+            ModelError: there are dense layers before the head.
+        """
+        modules = list(in_a_row(module for modules in self.stages().values() for module in modules))
+        for module in reversed(modules[: modules.index(self.head)]):
+            if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d) and module.output_size in (1, (1, 1)):
+                return module
+            if list(module.parameters()):
+                break
+        raise ModelError(
+            f"{self._name} does not pool over all places before its last layer",
+            expected="a network that does, such as a ResNet, where its last maps are asked for",
+            remedy="take what its last layer is given",
+        )
 
     @property
     def num_classes(self) -> int:
@@ -194,15 +220,18 @@ class Network(nn.Module):
                 expected="at least 1",
                 remedy="give the number of classes of the data",
             )
-        old = self.head
-        with old.weight.device:
-            _put(self, self.head_name, self.make_head(num_classes).to(old.weight.dtype))
+        some = next(self.parameters())
+        with some.device:
+            put_module(self, self.last_name, self.make_head(num_classes).to(some.dtype))
             for auxiliary in self.auxiliary_heads().values():
                 name, last = [(name, m) for name, m in auxiliary.named_modules() if isinstance(m, nn.Linear)][-1]
                 fresh = nn.Linear(last.in_features, num_classes).to(last.weight.dtype)
                 self.initialise(fresh)
-                _put(auxiliary, name, fresh)
-        self.model_options = {**self.model_options, "num_classes": num_classes}
+                put_module(auxiliary, name, fresh)
+        options = {**self.model_options, "num_classes": num_classes}
+        if not isinstance(self.get_submodule(self.head_name), nn.Sequential):  # of two dense layers the last is fresh
+            options.pop("head", None)
+        self.model_options = options
 
     def check_input_size(self, height: int, width: int) -> None:
         """Says whether the network can take pictures of this size, in pixels, before anything is computed.
@@ -235,7 +264,7 @@ class Network(nn.Module):
         return self.model_name or type(self).__name__
 
 
-def _put(parent: nn.Module, name: str, new: nn.Module) -> None:
+def put_module(parent: nn.Module, name: str, new: nn.Module) -> None:
     """Puts a layer in the place of the one of that name, in the same mode."""
     inner, _, child = name.rpartition(".")
     setattr(parent.get_submodule(inner), child, new.train(parent.get_submodule(name).training))

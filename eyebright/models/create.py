@@ -12,6 +12,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from eyebright.errors import ModelError, did_you_mean
+from eyebright.layers.heads import HEAD_OPTIONS, put_head
 from eyebright.layers.network import Network
 from eyebright.models.catalog import CATALOG, find_entry
 from eyebright.models.published import WEIGHTS, find_weights
@@ -36,6 +37,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     checked = entry.options
     types = entry.types
     for option, value in options.items():
+        if option == "head":
+            checked[option] = _check_head(name, value)
+            continue
         if option not in checked:
             raise ModelError(
                 f"{name} has no option '{option}'",
@@ -79,7 +83,8 @@ def create_model(
             that torch saved.
         seed: the same seed gives the same weights, bit for bit, and leaves torch's global generators untouched; without
             one, the weights come from the global generator.
-        options: `in_channels` and the network's own options.
+        options: `in_channels` and the network's own options; and `head`, what stands in the place of the last dense
+            layer: ``{"kind": "dense", "hidden": 256, "dropout": 0.5}``, see `layers.heads`.
 
     Raises:
         ModelError: the network, an option or the weights are unknown, a value has the wrong type or is out of its
@@ -93,9 +98,30 @@ def create_model(
         options["num_classes"] = num_classes
     checked = check_options(name, options)
     with nullcontext() if seed is None else seeded(seed, "initialisation"):
-        model = CATALOG[name].create(checked)
-    model.model_name, model.model_options = name, checked
+        model = CATALOG[name].create({option: value for option, value in checked.items() if option != "head"})
+        model.model_name, model.model_options = name, checked
+        if "head" in checked:
+            _put_head(model, checked["head"], model.num_classes)
     return model
+
+
+def _check_head(name: str, value: Any) -> dict[str, Any]:
+    try:
+        return HEAD_OPTIONS.validate_json(json.dumps(value)).model_dump()
+    except (TypeError, ValidationError) as error:
+        reason = "plain data"
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc'][1:])) or 'a kind'}: {first['msg']}"
+        raise ModelError(
+            f"{name} was given a head: {_listed(value)}",
+            expected=reason,
+            remedy='for example, in a recipe, [model.head] with kind = "dense", hidden = 256 and dropout = 0.5',
+        ) from None
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(f"{key} = {given!r}" for key, given in value.items()) if isinstance(value, dict) else repr(value)
 
 
 def _with_weights(
@@ -105,17 +131,29 @@ def _with_weights(
     is_published = isinstance(weights, str) and weights in WEIGHTS.get(name, {})
     path = fetch_weights(find_weights(name, str(weights))) if is_published or not is_file(weights) else Path(weights)
     given = read_weights(path)
+    head = options.get("head")
+    others = {option: value for option, value in options.items() if option != "head"}
     with torch.device("meta"):
-        model = create_model(name, **options)
-        head = given.get(f"{model.head_name}.weight")
-        if head is not None and head.dim() > 0 and len(head) not in (0, model.num_classes):
-            model = create_model(name, num_classes=len(head), **options)
+        model = create_model(name, **others)
+        if head is not None and f"{model.head_name}.weight" not in given:  # the file has such a head already
+            others, head = options, None
+            model = create_model(name, **others)
+        last = given.get(f"{model.last_name}.weight")
+        if last is not None and last.dim() > 0 and len(last) not in (0, model.num_classes):
+            model = create_model(name, num_classes=len(last), **others)
     fitted = fit_weights(given, model, path)
     model.to_empty(device="cpu").load_state_dict(fitted)
-    if num_classes not in (None, model.num_classes):
-        with nullcontext() if seed is None else seeded(seed, "initialisation"):
+    with nullcontext() if seed is None else seeded(seed, "initialisation"):
+        if head is not None:
+            _put_head(model, head, num_classes or model.num_classes)
+        elif num_classes not in (None, model.num_classes):
             model.replace_head(num_classes or 0)
     return model
+
+
+def _put_head(model: Network, options: Mapping[str, Any], num_classes: int) -> None:
+    put_head(model, HEAD_OPTIONS.validate_python(options), num_classes)
+    model.model_options = {**model.model_options, "num_classes": num_classes, "head": _check_head("", options)}
 
 
 def is_file(path: str | Path) -> bool:

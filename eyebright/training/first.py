@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ def create_first(recipe: Recipe, prepare: Prepare, outputs: int, seed: int) -> N
     """
     section = recipe.model
     options = _size_option(recipe, prepare) | {"in_channels": prepare.channels}
-    options |= section.options | _auxiliary_option(recipe)
+    options |= section.options | _auxiliary_option(recipe) | _head_option(section.options, prepare)
     return create_model(section.name, num_classes=outputs, weights=section.weights, seed=seed, **options)
 
 
@@ -62,6 +64,21 @@ def _size_option(recipe: Recipe, prepare: Prepare) -> dict[str, int]:
         check_options(name, option)
         return option
     return {}
+
+
+def _head_option(options: Mapping[str, Any], prepare: Prepare) -> dict[str, Any]:
+    """A head on flattened maps is built for one size of pictures: Prepare's."""
+    head = options.get("head")
+    if not isinstance(head, dict) or not head.get("maps"):
+        return {}
+    size = prepare.output_size
+    if size is None or size[0] != size[1]:
+        raise RecipeError(
+            "model.head.maps without one square size of pictures",
+            expected="crop in [prepare]: how many values the maps have follows from it",
+            remedy="set prepare.crop, or leave maps out: the maps are then averaged",
+        )
+    return {"head": {"input_size": size[0]} | head}
 
 
 def _auxiliary_option(recipe: Recipe) -> dict[str, bool]:

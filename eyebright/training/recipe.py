@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Annotated, Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.augment import Augment, Share
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.split import VAL_FRACTION
-from eyebright.errors import RecipeError, did_you_mean
+from eyebright.errors import RecipeError, StoredFileError, did_you_mean
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, is_file
 from eyebright.models.published import WEIGHTS, find_weights
@@ -114,7 +116,8 @@ class ModelSection(BaseModel):
 
     Attributes:
         name: of the network.
-        weights: from which training begins: the name of published ones, or a file; without, it is freshly initialised.
+        weights: from which training begins: the name of published ones, a run, or a file; without, it is freshly
+            initialised. What they want done to pictures stands for what `[prepare]` does not say.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -294,18 +297,34 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 
 
 def _with_preprocessing(values: dict[str, Any]) -> dict[str, Any]:
-    """Where published weights are named, their preprocessing stands for what `[prepare]` does not say."""
+    """Where the weights say how pictures are prepared for them, that stands for what `[prepare]` does not say.
+
+    A run as weights becomes its classifier's file.
+    """
     model, prepare = values.get("model"), values.get("prepare", {})
     if not isinstance(model, dict) or not isinstance(prepare, dict):
         return values
-    weights = WEIGHTS.get(str(model.get("name")), {}).get(str(model.get("weights")))
-    if weights is None:
+    weights = str(model.get("weights"))
+    if (of_run := Path(weights) / CLASSIFIER).is_file():
+        weights = str(of_run)
+        values = values | {"model": model | {"weights": weights}}
+    if (found := _preprocessing(str(model.get("name")), weights)) is None:
         return values
-    theirs = weights.prepare.model_dump(mode="json", exclude_none=True)
+    theirs = found.model_dump(mode="json", exclude_none=True)
     if prepare:
         computed = "statistics" in prepare
         theirs = {key: value for key, value in theirs.items() if key in ("mean", "std") and not computed}
     return values | {"prepare": theirs | prepare}
+
+
+def _preprocessing(name: str, weights: str) -> Prepare | None:
+    """What published weights, or a classifier's, want done to pictures; None: they do not say."""
+    if published := WEIGHTS.get(name, {}).get(weights):
+        return published.prepare
+    if is_file(weights):
+        with suppress(StoredFileError):  # weights alone
+            return Classifier.load(weights, device="cpu").prepare
+    return None
 
 
 def load_recipe(source: str | Path | Recipe, changes: Iterable[str] = ()) -> Recipe:

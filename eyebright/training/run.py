@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.images import Pictures
 from eyebright.data.split import Contract
 from eyebright.device import Plan, describe_machine
@@ -241,7 +241,7 @@ class Run:
     @property
     def classifier_path(self) -> Path:
         """Where the classifier is, or will be."""
-        return self.path / "classifier.safetensors"
+        return self.path / CLASSIFIER
 
     @property
     def report_path(self) -> Path:

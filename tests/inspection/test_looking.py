@@ -181,16 +181,6 @@ def test_classes_are_legible_however_many_there_are(classes, bars):
 # the embedding
 
 
-def test_last_features_are_what_the_head_is_given(digits):
-    classifier, pictures = digits
-    few = pictures.select(np.arange(20))
-    found = embedding.last_features(classifier, few)
-    logits = found @ classifier.model.head.weight.detach().numpy().T + classifier.model.head.bias.detach().numpy()
-    inputs = torch.cat([classifier.prepare(few.read(index, None)) for index in range(20)])
-    np.testing.assert_allclose(logits, classifier.logits(inputs).numpy(), atol=1e-4)
-    assert not classifier.model.head._forward_pre_hooks
-
-
 def test_pictures_of_a_class_lie_together(digits):
     classifier, pictures = digits
     few = pictures.select(np.arange(200))

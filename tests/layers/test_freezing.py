@@ -127,3 +127,14 @@ def test_something_must_be_left_to_train():
     with pytest.raises(ModelError, match=r"with \* all of lenet5 is frozen") as caught:
         freeze(create_model("lenet5"), ["*"])
     assert '"!head"' in str(caught.value)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "layer", "instance", "group"])
+def test_norms_are_every_normalisation(normalisation):
+    model = create_model("cnn_cifar", normalisation=normalisation)
+    frozen = find_frozen(model, ["norms"])
+    kinds = {type(model.get_submodule(name)) for name in frozen}
+    assert len(kinds) == 1
+    kind = kinds.pop()
+    assert "Norm" in kind.__name__
+    assert len(frozen) == sum(isinstance(module, kind) for module in model.modules())

@@ -1,0 +1,134 @@
+"""`eyebright transfer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eyebright.cli.options import Curation, Device, Json, Root, SkipUnreadable, make_console, print_json
+
+if TYPE_CHECKING:
+    from eyebright.transfer.heads import Kind
+    from eyebright.transferring import Transferred
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Pictures: a name, folder, archive, list, or Hub id.")
+    ],
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN|CLASSIFIER|NETWORK",
+            help="A trained network: a run, a classifier file, or one with published weights (default: resnet18).",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Of a network named by --from: imagenet, or a file of weights.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder (default: runs/transfer-SOURCE).", show_default=False)
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="After which nothing more is begun.")] = 5.0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pixels a side at which pictures are shown, not the trained network's.", show_default=False
+        ),
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(help="Try this head: prototypes, neighbours, linear, dense (default: all).", show_default=False),
+    ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tune so many of the last layers, or 'all', or 'none' (default: 2, 5, 10, all).", show_default=False
+        ),
+    ] = None,
+    single_output: Annotated[
+        bool, typer.Option("--single-output", help="Two classes as one sigmoid output, not two of a softmax.")
+    ] = False,
+    views: Annotated[int, typer.Option(min=0, help="Changed copies of each picture that heads learn from.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of cuts, views, first weights, order, dropout.")] = 0,
+    root: Root = None,
+    skip_unreadable: SkipUnreadable = False,
+    curation: Curation = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Make a classifier of few pictures and a trained network: tried in turn, chosen on validation, tested once."""
+    from eyebright.transferring import transfer_from
+
+    made = transfer_from(
+        from_,
+        data=source,
+        weights=weights,
+        out=out,
+        minutes=minutes,
+        size=size,
+        heads=_heads(head),
+        tune=_depths(tune),
+        single_output=single_output,
+        views=views,
+        seed=seed,
+        root=root,
+        skip_unreadable=skip_unreadable,
+        curation=curation,
+        device=device,
+    )
+    if json:
+        print_json({"path": str(made.path)} | made.as_dict())
+        return
+    _print_table(made)
+    for line in made.sentences:
+        typer.echo(line)
+    typer.echo(f"figure: {made.path / 'transfer.png'}")
+    typer.echo(f"next:   eyebright predict {made.path / 'classifier.safetensors'} PICTURE")
+
+
+def _heads(given: list[str] | None) -> tuple[Kind, ...] | None:
+    from eyebright.transfer.heads import KINDS
+
+    if given is None:
+        return None
+    if unknown := [name for name in given if name not in KINDS]:
+        raise typer.BadParameter(f"'{unknown[0]}' is not one of {', '.join(KINDS)}", param_hint="--head")
+    return tuple(kind for kind in KINDS if kind in given)
+
+
+def _depths(given: list[str] | None) -> tuple[int | None, ...] | None:
+    if given is None:
+        return None
+    for text in given:
+        if text not in ("all", "none") and not (text.isdecimal() and int(text) > 0):
+            raise typer.BadParameter(f"'{text}' is neither a number of layers nor 'all' or 'none'", param_hint="--tune")
+    return tuple(None if text == "all" else int(text) for text in given if text != "none")
+
+
+def _print_table(made: Transferred) -> None:
+    from rich.table import Table
+
+    from eyebright.evaluation.evaluate import Evaluation
+    from eyebright.training.estimate import in_words
+
+    table = Table(
+        "", "validation", "95 % interval", "beside the first", "trained", "time", box=None, header_style="bold"
+    )
+    for one in made.transfer.candidates:
+        interval, beside = "", ""
+        if isinstance(one.evaluation, Evaluation):
+            low, high = one.evaluation.top1_interval
+            interval = f"{low:.1%} to {high:.1%}"
+        if one.difference is not None:
+            low, high = one.difference.interval
+            beside = f"{one.difference.value:+.1%} ({low:+.1%} to {high:+.1%})"
+        name = f"→ {one.name}" if one.name == made.transfer.kept else f"  {one.name}"
+        accuracy = f"{one.evaluation.accuracy:.1%}"
+        table.add_row(name, accuracy, interval, beside, f"{one.trained:,}", in_words(one.seconds))
+    make_console().print(table)

@@ -1,0 +1,1 @@
+"""Classifiers from networks that were trained on other pictures."""

@@ -1,0 +1,395 @@
+"""Which classifier to make of a trained network and a few pictures: tried in turn, chosen on validation alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eyebright import __version__
+from eyebright.classifier import Classifier, two_logits
+from eyebright.data.augment import Augment
+from eyebright.data.cuts import make_folds
+from eyebright.data.images import Pictures, join
+from eyebright.data.labels import class_counts, is_multi_label
+from eyebright.data.split import Splits, picture_digests
+from eyebright.device import choose_plan
+from eyebright.errors import DataError, TrainingDivergedError
+from eyebright.evaluation.evaluate import Evaluation, compute_logits
+from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
+from eyebright.evaluation.paired import Difference, compare_answers
+from eyebright.tensors import read_safetensors, write_safetensors
+from eyebright.training.estimate import in_words
+from eyebright.training.fit import Fit, Report
+from eyebright.training.receipt import Receipt, make_receipt
+from eyebright.training.recipe import Recipe
+from eyebright.transfer.embeddings import Embedder, View
+from eyebright.transfer.heads import Examples, Kind, answer, choose_head
+from eyebright.transfer.joined import join_head
+from eyebright.transfer.tuning import AUGMENT, list_depths, tuning_recipe
+
+ENOUGH = 500  # validation pictures: with fewer, every picture of train and validation is judged once, in folds
+FOLDS = 5
+MEASURED_STEPS = 5  # after which a training's length is foretold
+FORMAT_VERSION = 1
+KIND = "eyebright.transfer"
+
+Indices = NDArray[np.int64]
+Begin = Callable[[str, int], Callable[[], object]]
+
+
+def _silent(what: str, total: int) -> Callable[[], object]:
+    return lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A way to make a classifier, and how it did on validation.
+
+    Attributes:
+        name: of the way.
+        evaluation: of pictures that it did not learn from.
+        seconds: to make one such classifier, embeddings that had to be computed included.
+        trained: parameters that are learned.
+        setting: what was chosen for it on folds of its training pictures, or the epochs of its training.
+        difference: from the first candidate on the same pictures; None for that one.
+    """
+
+    name: str
+    evaluation: AnyEvaluation
+    seconds: float
+    trained: int
+    setting: str
+    difference: Difference | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        told = {"name": self.name, "val_accuracy": self.evaluation.accuracy, "val_loss": self.evaluation.loss}
+        if isinstance(self.evaluation, Evaluation):
+            told["val_interval"] = list(self.evaluation.top1_interval)
+        told |= {"pictures": self.evaluation.count, "seconds": self.seconds, "trained": self.trained}
+        if self.difference is not None:
+            told |= {"difference": self.difference.value, "difference_interval": list(self.difference.interval)}
+        return told | {"setting": self.setting}
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """What came of trying.
+
+    Attributes:
+        classifier: the kept one.
+        kept: its name.
+        candidates: all that were tried, in order.
+        left_out: what was not tried for lack of time, and how long it would have taken, in words.
+        folds: into how many the pictures were divided to judge each of them once; 1: validation stood apart.
+        receipt: that everything frozen is the same to the bit, and what moved.
+        pictures: that the kept classifier has learned from.
+    """
+
+    classifier: Classifier
+    kept: str
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[str, ...]
+    folds: int
+    receipt: Receipt
+    pictures: int
+
+    @property
+    def best(self) -> Candidate:
+        """The kept one."""
+        return next(candidate for candidate in self.candidates if candidate.name == self.kept)
+
+
+@dataclass(eq=False)
+class Search:
+    """Tries heads on embeddings, then tunes more and more layers, while there is time; keeps the best on validation.
+
+    The test part is not looked at.
+
+    Args:
+        splits: train and validation are used. With fewer than 500 pictures of validation, or none, both are put
+            together and divided into five folds, so that each picture is judged once by classifiers that have not seen
+            it; the kept one then learns from all of them.
+        backbone: a trained network with its Prepare.
+        folder: where trainings that are done are kept, so that a search that was broken off goes on.
+        seed: of cuts, views, first weights, order and dropout.
+        views: changed copies of each training picture that heads learn from beside it.
+        augment: how views, and pictures in fine-tuning, are changed.
+        kinds: of heads; None: all that fit.
+        tune: how many of the last layers are tuned, None standing for all; the empty tuple: nothing is tuned.
+        seconds: after which nothing more is begun; None: no limit. The first head is always tried.
+        single_output: two classes as one sigmoid output.
+        begin: called with what is done next and its steps; what it gives is called for each step.
+        say: called with what happens, in words.
+    """
+
+    splits: Splits
+    backbone: Classifier
+    folder: Path
+    seed: int = 0
+    views: int = 2
+    augment: Augment = AUGMENT
+    kinds: tuple[Kind, ...] | None = None
+    tune: tuple[int | None, ...] | None = None
+    seconds: float | None = None
+    single_output: bool = False
+    begin: Begin = _silent
+    say: Callable[[str], object] = lambda what: None
+    left_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+        self._multi_label = is_multi_label(self.splits.train.labels)
+        classes = self.splits.classes
+        if self.single_output and (self._multi_label or len(classes) != 2):
+            raise DataError(
+                f"a single output for {len(classes)} classes",
+                expected="two classes, one label a picture",
+                remedy="leave --single-output out",
+            )
+        if self.backbone.prepare.output_size is None:
+            self.augment = self.augment.model_copy(update={"random_crop": False, "random_resized_crop": None})
+        self.pictures, self.cuts = _arrange(self.splits, self.seed)
+        self.facts: dict[str, Any] = {"multi_label": True} if self._multi_label else {}
+
+    def run(self) -> Transfer:
+        """Does it.
+
+        Raises:
+            PictureError: a picture cannot be decoded.
+            ModelError: the backbone cannot take these pictures.
+            OutputError: the folder cannot be written.
+        """
+        self._contents, _ = picture_digests(self.pictures)
+        examples, embedding_seconds = self._embed()
+        candidates = [self._judge_head(kind, examples, embedding_seconds) for kind in self.kinds or examples.kinds]
+        depths = list_depths(self.backbone.model) if self.tune is None else list(self.tune)
+        tried = (self._judge_tuning(last, examples) for last in depths)
+        candidates = _compared([*candidates, *(one for one in tried if one is not None)])
+        best = max(candidates, key=lambda one: (one.evaluation.accuracy, -one.evaluation.loss))
+        self.say(f"kept: {best.name}, validation {best.evaluation.accuracy:.1%}")
+        classifier, receipt = self._make(best.name, examples)
+        pictures = len(self.pictures) if len(self.cuts) > 1 else len(self.cuts[0][0])
+        return Transfer(
+            classifier, best.name, tuple(candidates), tuple(self.left_out), len(self.cuts), receipt, pictures
+        )
+
+    def _embed(self) -> tuple[Examples, float]:
+        """Embeddings of all pictures and their views, picture by picture, and the seconds it took."""
+        started = time.monotonic()
+        embedder = Embedder(self.backbone)
+        shown: list[View | None] = [None, *(View(self.augment, self.seed * 1000 + n + 1) for n in range(self.views))]
+        tick = self.begin("embedding pictures", len(self.pictures) * len(shown))
+        ready = self.pictures
+        values = np.stack([embedder(ready, view, tick) for view in shown], axis=1)  # [N, 1 + views, D]
+        seconds = time.monotonic() - started
+        self.say(f"embedded {len(ready):,} pictures, each in {len(shown)} views: {in_words(seconds)}")
+        count = len(shown)
+        groups = ready.groups or tuple(str(i) for i in range(len(ready)))
+        return Examples(
+            values.reshape(-1, values.shape[2]),
+            np.repeat(ready.labels, count, axis=0),
+            ready.classes,
+            tuple(np.repeat(np.array(groups), count).tolist()),
+            self.single_output,
+        ), seconds
+
+    def _judge_head(self, kind: Kind, examples: Examples, embedding_seconds: float) -> Candidate:
+        name = f"{kind} on embeddings"
+        tick = self.begin(name, len(self.cuts))
+        started, logits, settings = time.monotonic(), [], []
+        for kept, held_out in self.cuts:
+            head, setting = choose_head(kind, self._learn(examples, kept), self.seed)
+            logits.append(answer(head, self._plain(examples, held_out)))
+            settings.append(setting)
+            tick()
+        seconds = (time.monotonic() - started) / len(self.cuts) + embedding_seconds
+        trained = sum(parameter.numel() for parameter in head.parameters())
+        said = ", ".join(f"{setting:g}" for setting in sorted(set(settings)))
+        return self._candidate(name, logits, seconds, trained, said)
+
+    def _judge_tuning(self, last: int | None, examples: Examples) -> Candidate | None:
+        name = _name(last)
+        logits, seconds, trained, epochs = [], list[float](), 0, 0
+        for number, (kept, held_out) in enumerate(self.cuts, start=1):
+            start = self._start(examples, kept)
+            recipe = tuning_recipe(
+                name, start, Classifier.load(start, device="cpu"), last, len(kept), single_output=self.single_output,
+                augment=self.augment,
+            )  # fmt: skip
+            path = self.folder / f"{self._key(recipe.to_toml(), kept, held_out, start)}.safetensors"
+            if not path.exists():
+                about = f"{name}, fold {number} of {len(self.cuts)}" if len(self.cuts) > 1 else name
+                made = self._train(about, recipe, kept, held_out, len(self.cuts) - number + 1)
+                if made is None:
+                    return None
+                fit, spent = made
+                answers = compute_logits(fit.classifier(), self.pictures.select(held_out))
+                about_it = {"format_version": FORMAT_VERSION, "seconds": spent, "trained": _count_trained(fit)}
+                write_safetensors(path, {"logits": torch.from_numpy(answers)}, KIND, about_it)
+            tensors, header = read_safetensors(path, KIND, FORMAT_VERSION)
+            logits.append(tensors["logits"].numpy())
+            seconds.append(header["seconds"])
+            trained, epochs = header["trained"], recipe.training.epochs
+        return self._candidate(name, logits, float(np.mean(seconds)), trained, f"{epochs} epochs")
+
+    def _train(
+        self, about: str, recipe: Recipe, kept: Indices, held_out: Indices, trainings: int | None
+    ) -> tuple[Fit, float] | None:
+        """Trains: the Fit and its seconds; None where so many trainings would take longer than there is time."""
+        splits = Splits(self.pictures.select(kept), None, self.pictures.select(held_out), self.splits.source)
+        plan = choose_plan(self.backbone.plan.device, recipe.training.number_format)
+        fit = Fit(recipe, splits, seed=self.seed, plan=plan)
+        steps = fit.loader.steps * recipe.training.epochs
+        tick = self.begin(about, steps)
+        spent: list[float] = []
+        left = math.inf if self.seconds is None else self.seconds - (time.monotonic() - self._started)
+        try:
+            for report in fit.steps():
+                if isinstance(report, Report):
+                    continue
+                spent.append(report.seconds)
+                tick()
+                if trainings is None or fit.step != MEASURED_STEPS:
+                    continue
+                if (needed := float(np.median(spent)) * steps * trainings) > left:
+                    self._leave_out(
+                        f"{recipe.name}: would take about {in_words(needed)}, {in_words(max(left, 0))} were left"
+                    )
+                    return None
+        except TrainingDivergedError as error:
+            if trainings is None:
+                raise
+            self._leave_out(f"{recipe.name}: {error.problem}")
+            return None
+        return fit, sum(spent)
+
+    def _leave_out(self, said: str) -> None:
+        self.left_out.append(said)
+        self.say(f"left out: {said}")
+
+    def _start(self, examples: Examples, kept: Indices) -> Path:
+        """A classifier's file with the linear head that fits these pictures' embeddings: where tuning begins."""
+        head, _ = choose_head("linear", self._learn(examples, kept), self.seed)
+        classifier = join_head(self.backbone, head, self.splits.classes, dict(self.facts))
+        path = self.folder / f"start-{_digest(kept.tobytes(), str(self.seed).encode())}.safetensors"
+        classifier.save(path)
+        return path
+
+    def _make(self, name: str, examples: Examples) -> tuple[Classifier, Receipt]:
+        """The kept classifier, from all pictures where they were judged in folds."""
+        kept = np.arange(len(self.pictures)) if len(self.cuts) > 1 else self.cuts[0][0]
+        before = {key: value.clone() for key, value in self.backbone.model.state_dict().items()}
+        tuned = {_name(last): last for last in (*list_depths(self.backbone.model), *(self.tune or ()))}
+        if name in tuned:
+            start = self._start(examples, kept)
+            recipe = tuning_recipe(
+                name, start, Classifier.load(start, device="cpu"), tuned[name], len(kept),
+                single_output=self.single_output, augment=self.augment,
+            )  # fmt: skip
+            first = {
+                key: value.clone() for key, value in Classifier.load(start, device="cpu").model.state_dict().items()
+            }
+            made = self._train(f"{name}, from all pictures", recipe, kept, kept[:1], None)
+            assert made is not None
+            classifier = made[0].classifier()
+            return classifier, made[0].receipt() or make_receipt(first, classifier.model, frozenset(), (), ())
+        kind = name.removesuffix(" on embeddings")
+        head, _ = choose_head(kind, self._learn(examples, kept), self.seed)  # type: ignore[arg-type]
+        classifier = join_head(self.backbone, head, self.splits.classes, dict(self.facts))
+        body = frozenset(key for key in classifier.model.state_dict() if not key.startswith(classifier.model.head_name))
+        receipt = make_receipt(
+            before | {key: value for key, value in classifier.model.state_dict().items() if key not in body},
+            classifier.model, body, ("*", "!head"), (),
+        )  # fmt: skip
+        return classifier, receipt
+
+    def _learn(self, examples: Examples, kept: Indices) -> Examples:
+        """All views of pictures."""
+        return examples.select((kept[:, None] * (self.views + 1) + np.arange(self.views + 1)).ravel())
+
+    def _plain(self, examples: Examples, indices: Indices) -> NDArray[np.float32]:
+        """Embeddings of pictures as they are, `[N, D]`."""
+        return examples.values[indices * (self.views + 1)]
+
+    def _candidate(
+        self, name: str, logits: Sequence[NDArray[np.float32]], seconds: float, trained: int, setting: str
+    ) -> Candidate:
+        order = np.argsort(np.concatenate([held_out for _, held_out in self.cuts]))
+        rows = two_logits(torch.from_numpy(np.concatenate(logits)))
+        labels = np.concatenate([self.pictures.labels[held_out] for _, held_out in self.cuts])[order]
+        kind: Any = MultiLabelEvaluation if self._multi_label else Evaluation
+        evaluation = kind(rows.numpy()[order], labels, self.splits.classes)
+        self.say(f"{name}: validation {evaluation.accuracy:.1%}, loss {evaluation.loss:.3f}, {in_words(seconds)}")
+        return Candidate(name, evaluation, seconds, trained, setting)
+
+    def _key(self, recipe: str, kept: Indices, held_out: Indices, start: Path) -> str:
+        """Another one for whatever could make it another training."""
+        plan = choose_plan(self.backbone.plan.device, "auto").as_dict()
+        recipe = recipe.replace(json.dumps(str(start)), "")
+        return _digest(
+            __version__.encode(), recipe.encode(), json.dumps([self.seed, plan]).encode(), start.read_bytes(),
+            self._contents[kept].tobytes(), self.pictures.labels[kept].tobytes(), self._contents[held_out].tobytes(),
+        )  # fmt: skip
+
+
+def _arrange(splits: Splits, seed: int) -> tuple[Pictures, list[tuple[Indices, Indices]]]:
+    """The pictures of train and validation, and the cuts (learned from, judged) by which candidates are compared."""
+    train, val = splits.train, splits.val
+    pictures = train if val is None else join(train, val)
+    if val is not None and len(val) >= ENOUGH:
+        order = np.arange(len(pictures))
+        return pictures, [(order[: len(train)], order[len(train) :])]
+    fewest = int(class_counts(pictures.labels, len(pictures.classes)).min())
+    if fewest < 2:
+        raise DataError(
+            f"the class '{pictures.classes[int(class_counts(pictures.labels, len(pictures.classes)).argmin())]}' has "
+            f"{fewest} pictures to learn from",
+            expected="at least 2 of each class: one to learn from, one to judge by",
+            remedy="add pictures, or leave the class out",
+        )
+    return pictures, make_folds(pictures, min(FOLDS, fewest), seed)
+
+
+def _compared(candidates: list[Candidate]) -> list[Candidate]:
+    """Each beside the first, where a picture has one label."""
+    first = candidates[0].evaluation
+    if not isinstance(first, Evaluation):
+        return candidates
+    right = first.predictions == first.labels
+    return [
+        candidates[0],
+        *(
+            Candidate(
+                one.name, one.evaluation, one.seconds, one.trained, one.setting,
+                compare_answers(right, one.evaluation.predictions == one.evaluation.labels),
+            )
+            for one in candidates[1:]
+        ),
+    ]  # fmt: skip
+
+
+def _name(last: int | None) -> str:
+    return "all layers tuned" if last is None else f"last {last} layers tuned"
+
+
+def _count_trained(fit: Fit) -> int:
+    return sum(parameter.numel() for parameter in fit.model.parameters() if parameter.requires_grad)
+
+
+def _digest(*parts: bytes) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little"))
+        whole.update(part)
+    return whole.hexdigest()[:24]

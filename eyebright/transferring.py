@@ -1,0 +1,230 @@
+"""A folder of pictures and a network that others trained, or we, in; the best classifier that they make out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from eyebright.classifier import CLASSIFIER, Classifier
+from eyebright.data.prepare import Prepare
+from eyebright.data.sources import load_data
+from eyebright.data.split import make_contract
+from eyebright.device import choose_plan, describe_machine
+from eyebright.errors import ModelError, OutputError, RunError
+from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
+from eyebright.files import as_output_error, make_folder, write_json
+from eyebright.inspection.candidates import draw_transfer, say_transfer
+from eyebright.inspection.style import save_figure
+from eyebright.models.create import create_model, is_file
+from eyebright.models.published import WEIGHTS
+from eyebright.road import free_folder, open_classifier, shared_notes
+from eyebright.training.progress import Display
+from eyebright.transfer.choose import Search, Transfer
+from eyebright.transfer.heads import Kind
+
+BACKBONE = "resnet18"  # published, where none is given
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """What `transfer_from` made.
+
+    Attributes:
+        path: the folder.
+        transfer: what was tried, and the kept classifier.
+        test: its figures on the test part.
+        sentences: what there is to say.
+        seconds: in all.
+    """
+
+    path: Path
+    transfer: Transfer
+    test: AnyEvaluation
+    sentences: tuple[str, ...]
+    seconds: float
+
+    @property
+    def classifier(self) -> Classifier:
+        """The kept one."""
+        return self.transfer.classifier
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as ``transfer.json`` holds them."""
+        return {
+            "kept": self.transfer.kept,
+            "candidates": [candidate.as_dict() for candidate in self.transfer.candidates],
+            "left_out": list(self.transfer.left_out),
+            "folds": self.transfer.folds,
+            "pictures": self.transfer.pictures,
+            "test": self.test.as_dict(),
+            "receipt": self.transfer.receipt.as_dict(),
+            "findings": list(self.sentences),
+            "seconds": self.seconds,
+        }
+
+
+def transfer_from(
+    backbone: str | Path | None = None,
+    *,
+    data: str | Path,
+    weights: str | None = None,
+    out: str | Path | None = None,
+    minutes: float | None = 5.0,
+    size: int | None = None,
+    heads: Sequence[Kind] | None = None,
+    tune: Sequence[int | None] | None = None,
+    single_output: bool = False,
+    views: int = 2,
+    seed: int = 0,
+    root: str | Path | None = None,
+    skip_unreadable: bool = False,
+    curation: str | Path | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> Transferred:
+    """Makes the best classifier that it can of a trained network and a source of pictures; tests it once.
+
+    Heads on embeddings are tried first, then more and more of the last layers are tuned, while there is time. The
+    choice is by validation alone; see `transfer.choose.Search`.
+
+    Args:
+        backbone: a run, a classifier file, or the name of a network with published weights; default: resnet18.
+        data: SOURCE of pictures.
+        weights: of a network named as `backbone`: the name of published ones, or a file.
+        out: the folder; default: ``runs/transfer-<source>``. Trainings that are done there are not repeated.
+        minutes: after which nothing more is begun; None: no limit.
+        size: height and width, in pixels, at which pictures are shown, in the place of the backbone's own.
+        heads: which kinds to try; default: all that fit.
+        tune: how many of the last layers to tune, None standing for all; default: 2, 5, 10, all. Empty: none.
+        single_output: two classes as one sigmoid output.
+        views: changed copies of each picture that heads learn from beside it.
+        seed: of cuts, views, first weights, order and dropout.
+        root: where published sets are.
+        skip_unreadable: whether pictures that cannot be read are left out.
+        curation: a file of decisions about pictures, see `data.decisions`.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        console: where progress is shown; default: standard error.
+
+    Raises:
+        EyebrightError: what was given will not do.
+    """
+    started = time.monotonic()
+    trained = open_backbone(backbone, weights, size=size, device=device)
+    splits = load_data(data, root=root, skip_unreadable=skip_unreadable, curation=curation)
+    path = Path(out) if out is not None else free_folder(f"transfer-{Path(str(data)).stem}")
+    with _folder(path), Display(console or Console(stderr=True)) as screen:
+        counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
+        screen.say(f"{trained.model.model_name} on {data}: {counts} pictures of {len(splits.classes)} classes → {path}")
+        screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
+        contract = make_contract(splits, on_read=screen.tick)
+        notes = [*splits.notes, *shared_notes(contract, splits)]
+        for note in notes:
+            screen.say(f"note: {note}")
+        search = Search(
+            splits, trained, path / "kept", seed, views,
+            kinds=None if heads is None else tuple(heads), tune=None if tune is None else tuple(tune),
+            seconds=None if minutes is None else 60 * minutes - (time.monotonic() - started),
+            single_output=single_output, begin=screen.begin, say=screen.say,
+        )  # fmt: skip
+        found = search.run()
+        screen.count("evaluating", len(splits.test))
+        test = evaluate_any(found.classifier, splits.test, on_batch=screen.reach)
+        _add_facts(found, test, trained)
+        found.classifier.save(path / CLASSIFIER)
+        save_figure(path / "transfer.png", draw_transfer(found, test))
+        sentences = tuple(say_transfer(found, test))
+        made = Transferred(path, found, test, sentences, time.monotonic() - started)
+        about = {
+            "backbone": str(backbone or BACKBONE), "data": str(data), "contract": contract.root, "seed": seed,
+            "notes": notes, "machine": describe_machine(), "plan": trained.plan.as_dict(),
+        }  # fmt: skip
+        write_json(path / "transfer.json", about | made.as_dict())
+    return made
+
+
+def open_backbone(
+    where: str | Path | None = None, weights: str | None = None, *, size: int | None = None, device: str = "auto"
+) -> Classifier:
+    """A trained network with its Prepare.
+
+    Args:
+        where: a run, a classifier file, or the name of a network; default: resnet18.
+        weights: of a network that was named: the name of published ones (default: ``"imagenet"``), or a file.
+        size: height and width, in pixels, of pictures, in the place of its own.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ModelError: there are no such weights, or a file of weights for a network whose preprocessing nobody has said.
+        DownloadError: published weights are neither here nor could they be fetched.
+        StoredFileError: it is no classifier, or damaged.
+    """
+    name = str(where or BACKBONE)
+    published = WEIGHTS.get(name, {})
+    if weights is not None and weights not in published and is_file(weights):
+        backbone = _of_file(name, weights, device)
+    elif not Path(name).exists() and (published or weights is not None):
+        backbone = Classifier.published(name, weights or next(iter(published)), device=device)
+    else:
+        backbone = open_classifier(name, device=device)
+    if size is not None:
+        backbone.prepare = backbone.prepare.model_copy(update={"resize": size, "crop": size})
+        backbone.model.check_input_size(size, size)
+    return backbone
+
+
+def _of_file(name: str, weights: str, device: str) -> Classifier:
+    """A file of weights alone: its pictures are prepared as for the network's published weights."""
+    if not (known := WEIGHTS.get(name)):
+        raise ModelError(
+            f"{weights} holds weights for {name}, but not how pictures are prepared for them",
+            expected="a classifier file or a run, which say so; or a network with published weights, for their way",
+            remedy="save it as a classifier: eyebright.Classifier(model, classes, prepare).save(FILE)",
+        )
+    model = create_model(name, weights=weights)
+    prepare: Prepare = next(iter(known.values())).prepare
+    classes = tuple(f"class {number}" for number in range(model.num_classes))
+    return Classifier(model, classes, prepare, {"origin": weights}, choose_plan(device, training=False))
+
+
+def _add_facts(found: Transfer, test: AnyEvaluation, backbone: Classifier) -> None:
+    """What travels with the classifier: where it came from, and what it is worth."""
+    origin = {key: backbone.facts[key] for key in ("origin", "licence", "recipe") if key in backbone.facts}
+    found.classifier.facts |= {
+        "transfer": {"kept": found.kept, "backbone": backbone.model.model_name, "pictures": found.pictures} | origin,
+        "metrics": {"val_accuracy": found.best.evaluation.accuracy, "test_accuracy": test.accuracy},
+    }
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The folder, made and kept from other processes."""
+    if (path / "transfer.json").exists():
+        raise RunError(
+            f"there is a finished transfer in {path}",
+            expected="a folder that does not exist yet, or one whose transfer was broken off",
+            remedy="choose another folder with --out",
+        )
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
+    make_folder(path / "kept")
+    with as_output_error(path):
+        lock = FileLock(path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(
+                f"another process is at work in {path}",
+                expected="one process for a folder",
+                remedy="wait until it is done, or choose another folder with --out",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()

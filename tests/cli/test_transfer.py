@@ -1,0 +1,199 @@
+"""`eyebright transfer`: from a folder of pictures and a trained network to a tested classifier."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+import eyebright as eb
+from eyebright.classifier import Classifier
+from eyebright.data.prepare import Prepare
+from eyebright.device import choose_plan
+from eyebright.errors import ModelError, RunError
+from eyebright.transferring import open_backbone, transfer_from
+
+SIDE = 24
+QUICK = ("--tune", "none", "--views", "0")
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    plan = choose_plan("cpu", "float32", training=False)
+    classes = tuple(f"class {number}" for number in range(10))
+    prepare = Prepare(resize=SIDE, crop=SIDE, mean=(0.3,), std=(0.2,))
+    facts = {"origin": "a test", "licence": "CC0"}
+    path = tmp_path / "backbone.safetensors"
+    Classifier(eb.create_model("resnet20_cifar", num_classes=10, seed=0), classes, prepare, facts, plan).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Reddish and bluish pictures: train and val, which is the test part."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", 16), ("val", 7)):
+        for channel, name in ((0, "red things"), (2, "blue things")):
+            folder = tmp_path / "photos" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 120, (30, 34, 3))
+                pixels[..., channel] += int(random.integers(0, 130))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def test_from_folder_to_classifier(eyebright, backbone, photos, tmp_path):
+    out = tmp_path / "out"
+    done = eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "→ " in done.stdout
+    assert "test, opened once: top-1" in done.stdout
+    assert "all of them are the same to the bit (SHA-256)" in done.stdout
+    assert "embedded 32 pictures" in done.stderr
+    assert (out / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    said = json.loads((out / "transfer.json").read_text())
+    assert said["kept"] in {one["name"] for one in said["candidates"]}
+    assert said["test"]["count"] == 14
+    assert said["folds"] == 5
+    assert said["receipt"]["broken"] == []
+    made = Classifier.load(out / "classifier.safetensors")
+    assert made.classes == ("blue things", "red things")
+    assert made.prepare == Classifier.load(backbone).prepare
+    assert made.facts["transfer"]["origin"] == "a test"
+    assert made.facts["metrics"]["test_accuracy"] == said["test"]["top1"]
+    seen = eyebright("predict", out, photos / "val" / "red things" / "0.png", "--json")
+    assert json.loads(seen.stdout)[0]["top"][0]["class"] in made.classes
+    judged = eyebright("evaluate", out, "--data", photos, "--json")
+    assert json.loads(judged.stdout)["top1"] == pytest.approx(said["test"]["top1"])
+
+
+def test_as_json(eyebright, backbone, photos, tmp_path):
+    done = eyebright(
+        "transfer", photos, "--from", backbone, "--out", tmp_path / "out", "--json", "--head", "linear", *QUICK
+    )
+    said = json.loads(done.stdout)
+    assert [one["name"] for one in said["candidates"]] == ["linear on embeddings"]
+    assert said["path"] == str(tmp_path / "out")
+
+
+def test_the_figures_of_test_choose_nothing(eyebright, backbone, photos, tmp_path):
+    """The test pictures under other names: the same classifier is kept, to the bit."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert eyebright("transfer", photos, "--from", backbone, "--out", one, *QUICK).returncode == 0
+    red, blue, kept = (photos / "val" / name for name in ("red things", "blue things", "kept"))
+    red.rename(kept)
+    blue.rename(red)
+    kept.rename(blue)
+    assert eyebright("transfer", photos, "--from", backbone, "--out", other, *QUICK).returncode == 0
+    first, second = (json.loads((path / "transfer.json").read_text()) for path in (one, other))
+    assert first["kept"] == second["kept"]
+    assert first["test"]["top1"] == pytest.approx(1 - second["test"]["top1"])
+    weights = [Classifier.load(path / "classifier.safetensors").model.state_dict() for path in (one, other)]
+    assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+
+
+def test_another_size_is_said(eyebright, backbone, photos, tmp_path):
+    eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", "--size", "40", *QUICK)
+    made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
+    assert made.prepare.output_size == (40, 40)
+    assert made.prepare.mean == (0.3,)
+
+
+def test_a_run_is_a_backbone(eyebright, photos, tmp_path):
+    eyebright("train", "lenet5-digits", "--set", "training.epochs=1", "--out", tmp_path / "run")
+    done = eyebright("transfer", photos, "--from", tmp_path / "run", "--out", tmp_path / "out", *QUICK)
+    assert done.returncode == 0, done.stderr
+    made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
+    assert made.prepare == Classifier.load(tmp_path / "run" / "classifier.safetensors").prepare
+    assert made.facts["transfer"]["recipe"] == "lenet5-digits"
+
+
+def test_a_file_of_weights_is_a_backbone(tmp_path, refuses):
+    model = eb.create_model("resnet18", num_classes=7, seed=0)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    found = open_backbone("resnet18", str(tmp_path / "weights.pth"))
+    assert found.prepare.output_size == (224, 224)
+    assert found.model.num_classes == 7
+    small = eb.create_model("lenet5", seed=0)
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    with refuses(ModelError, "holds weights for lenet5, but not how pictures are prepared for them"):
+        open_backbone("lenet5", str(tmp_path / "small.pth"))
+
+
+def test_offline_it_says_what_to_fetch_and_where_to_put_it(eyebright, photos, tmp_path, offline, monkeypatch):
+    monkeypatch.setenv("EYEBRIGHT_DATA", str(tmp_path / "data"))
+    done = eyebright("transfer", photos, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "resnet18-f37072fd.pth" in done.stderr
+    assert str(tmp_path / "data" / "weights") in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_one_is_not_overwritten(eyebright, backbone, photos, tmp_path):
+    out = tmp_path / "out"
+    assert eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK).returncode == 0
+    done = eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
+    assert done.returncode == 1
+    assert "there is a finished transfer in" in done.stderr
+    (out / "transfer.json").unlink()
+    assert eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK).returncode == 0
+    shutil.rmtree(out)
+    out.write_text("")
+    done = eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
+    assert done.returncode == 1
+    assert "is a file" in done.stderr
+
+
+def test_one_process_at_a_time(backbone, photos, tmp_path, refuses):
+    (tmp_path / "out").mkdir()
+    with (
+        FileLock(tmp_path / "out" / ".lock"),
+        refuses(RunError, "another process is at work in"),
+    ):
+        transfer_from(backbone, data=photos, out=tmp_path / "out", tune=(), views=0)
+
+
+def test_pictures_in_both_parts_are_told_of(eyebright, backbone, photos, tmp_path):
+    shutil.copy(photos / "train" / "red things" / "0.png", photos / "val" / "red things" / "copy.png")
+    done = eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK)
+    assert "1 pictures of the test part stand in the " in done.stderr
+    assert (
+        "pictures of the test part stand in the "
+        in json.loads((tmp_path / "out" / "transfer.json").read_text())["notes"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--head", "quadratic"), "'quadratic' is not one of"),
+        (("--tune", "some"), "'some' is neither"),
+        (("--tune", "0"), "'0' is neither"),
+    ],
+)
+def test_wrong_usage(eyebright, photos, options, said):
+    done = eyebright("transfer", photos, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_train_takes_a_run_as_weights(eyebright, backbone, photos, tmp_path):
+    """Its classifier's Prepare comes with it, unless the recipe says another."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(backbone, tmp_path / "run" / "classifier.safetensors")
+    recipe = tmp_path / "tune.toml"
+    recipe.write_text(
+        '[model]\nname = "resnet20_cifar"\n[training]\nepochs = 1\nlearning_rate = 0.01\nfreeze = ["*", "!head"]\n'
+    )
+    done = eyebright("train", recipe, "--data", photos, "--weights", tmp_path / "run", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
+    assert made.prepare == Classifier.load(backbone).prepare
+    text = (tmp_path / "out" / "recipe.toml").read_text()
+    assert str(tmp_path / "run" / "classifier.safetensors") in text
+    own = eb.load_recipe(recipe, [f"model.weights={str(tmp_path / 'run')!r}", "prepare.crop=40"])
+    assert (own.prepare.crop, own.prepare.mean, own.prepare.resize) == (40, (0.3,), None)
