@@ -20,16 +20,20 @@ from eyebright.device import Plan, choose_plan
 from eyebright.errors import DataError, EngineError, EyebrightError
 from eyebright.files import not_a
 from eyebright.layers.network import Network
+from eyebright.layers.rejection import Rejection, RejectionOptions
 from eyebright.models.create import create_model
 from eyebright.models.published import find_weights
 from eyebright.models.weights import fetch_weights
 from eyebright.tensors import read_safetensors, write_safetensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 has no temperature, rejection or memory
 CLASSIFIER = "classifier.safetensors"  # its name in the folder of a run
+PREFIXES = ("model.", "rejection.", "memory.")  # of its tensors
 CHUNK = 64  # pictures that are held in memory at a time
 THRESHOLD = 0.5  # from which on a probability means yes, where a picture can have several labels
 ROWS = 16  # pictures that are computed together on the CPU: larger batches are no faster there
+
+NONE = "none of these"  # what is answered for a picture of none of the classes
 
 Picture = str | Path | Pixels | Image.Image
 
@@ -42,11 +46,13 @@ class Prediction:
         name: of the picture.
         classes: class names in order.
         probabilities: float `[K]`, adding up to 1; or, where a picture can have several labels, each by itself.
+        known: whether it looks like one of the classes, as far as the classifier can tell: see `layers.rejection`.
     """
 
     name: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...] = field(repr=False)
+    known: bool = True
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -59,11 +65,15 @@ class Prediction:
 
     @property
     def best(self) -> str:
-        """The most probable class."""
-        return self.top(1)[0][0]
+        """The most probable class, or "none of these"."""
+        return self.top(1)[0][0] if self.known else NONE
 
     def __str__(self) -> str:
-        return f"{self.name}: " + ", ".join(f"{name} {share:.1%}" for name, share in self.top(3))
+        return (
+            f"{self.name}: "
+            + ("" if self.known else f"{NONE}; if it were, ")
+            + ", ".join(f"{name} {share:.1%}" for name, share in self.top(3))
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,29 @@ class Engine:
     rows: int = ROWS
 
 
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a head on embeddings has learned from: with it, it can be taught more (see `transfer.teaching`).
+
+    Attributes:
+        kind: of the head.
+        setting: that was chosen for it.
+        embeddings: float32 `[N, D]`.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several.
+        contents: uint8 `[N, 32]`: SHA-256 of each picture.
+    """
+
+    kind: str
+    setting: float
+    embeddings: Tensor
+    labels: Tensor
+    contents: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name."""
+        return {"embeddings": self.embeddings, "labels": self.labels, "contents": self.contents}
+
+
 @dataclass(eq=False)
 class Classifier:
     """A network, its class names and its Prepare: what is saved, shipped, loaded and called.
@@ -92,6 +125,9 @@ class Classifier:
         facts: what else travels with the weights: licence, origin, metrics, class_ids, multi_label. Plain values.
         plan: device and number format of its answers.
         engine: what answers in the place of `model`; see `eyebright.use_engine`.
+        temperature: by which logits are divided, so that probabilities mean what they say (Guo et al. 2017).
+        rejection: tells what is none of the classes; None: everything is answered.
+        memory: what its head has learned from; None: it cannot be taught more.
     """
 
     model: Network
@@ -100,6 +136,9 @@ class Classifier:
     facts: dict[str, Any] = field(default_factory=dict)
     plan: Plan = field(default_factory=partial(choose_plan, training=False))
     engine: Engine | None = None
+    temperature: float = 1.0
+    rejection: Rejection | None = None
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         outputs = self.model.head.out_features
@@ -155,12 +194,16 @@ class Classifier:
         if not pictures:
             return []
         rows: list[Tensor] = []
+        known: list[bool] = []
         for start in range(0, len(pictures), CHUNK):
             prepared = [self.prepare(self._pixels(picture)) for picture in pictures[start : start + CHUNK]]
-            rows += [row for group in _same_size(prepared) for row in self.probabilities(self.logits(group))]
+            for group in _same_size(prepared):
+                logits, familiar = self.judge(group)
+                rows += list(self.probabilities(logits))
+                known += familiar.tolist()
         return [
-            Prediction(_name(picture, index), self.classes, tuple(row.tolist()))
-            for index, (picture, row) in enumerate(zip(pictures, rows, strict=True))
+            Prediction(_name(picture, index), self.classes, tuple(row.tolist()), familiar)
+            for index, (picture, row, familiar) in enumerate(zip(pictures, rows, known, strict=True))
         ]
 
     def _pixels(self, picture: Picture) -> Pixels:
@@ -187,21 +230,43 @@ class Classifier:
             inputs: float32 `[N, C, H, W]`, normalised.
 
         Returns:
-            float32 `[N, K]` on the CPU. A network with a single output z counts as two with logits 0 and z.
+            float32 `[N, K]` on the CPU, divided by the temperature. A network with a single output z counts as two
+            with logits 0 and z.
 
         Raises:
             InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
         """
+        return self._cooled(self.raw_logits(inputs))
+
+    @torch.inference_mode()
+    def raw_logits(self, inputs: Tensor) -> Tensor:
+        """Logits of prepared pictures before the temperature; see `logits`."""
         self.model.check_input_size(*inputs.shape[-2:])
         if self.engine is not None:
-            logits = self._by_rows(inputs, self.engine.answer, self.engine.rows)
+            return two_logits(self._by_rows(inputs, self.engine.answer, self.engine.rows))
+        return two_logits(self._by_rows(inputs, self._in_pieces(self.model), ROWS))
+
+    @torch.inference_mode()
+    def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of prepared pictures, and which of them look like one of the classes, bool `[N]`; see `logits`."""
+        if self.rejection is None:
+            return self.logits(inputs), torch.ones(len(inputs), dtype=torch.bool)
+        embeddings = None
+        if not self.rejection.needs_embeddings:
+            raw = self.raw_logits(inputs)
+        elif self.engine is not None:  # it gives no embeddings
+            raw, embeddings = self.raw_logits(inputs), self.embeddings(inputs)
         else:
-            logits = self._by_rows(inputs, self._in_pieces(self.model), ROWS)
-        return two_logits(logits)
+            outputs, embeddings = self._watched(inputs)
+            raw = two_logits(outputs)
+        return self._cooled(raw), self.rejection(raw, embeddings) <= self.rejection.options.threshold
+
+    def _cooled(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature
 
     @torch.inference_mode()
     def embeddings(self, inputs: Tensor, maps: bool = False) -> Tensor:
-        """What the last dense layer is given of prepared pictures, or the maps before the pooling over all places.
+        """What the head is given of prepared pictures, or the maps before the pooling over all places.
 
         It is computed by the network itself, whichever engine answers; a picture's does not depend on those beside it.
 
@@ -216,23 +281,23 @@ class Classifier:
             InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
             ModelError: maps are asked of a network that does not pool over all places before its last layer.
         """
+        return self._watched(inputs, maps)[1]
+
+    def _watched(self, inputs: Tensor, maps: bool = False) -> tuple[Tensor, Tensor]:
+        """The network's own outputs, and embeddings."""
         self.model.check_input_size(*inputs.shape[-2:])
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
             kept.append(given[0] if maps else given[0].flatten(1))
 
-        def embed(pieces: Tensor) -> Tensor:
-            kept.clear()
-            self._in_pieces(self.model)(pieces)
-            return torch.cat(kept)
-
-        layer = self.model.last_pool() if maps else self.model.head
+        layer = self.model.last_pool() if maps else self.model.standing_head
         hook = layer.register_forward_pre_hook(keep)
         try:
-            return self._by_rows(inputs, embed, ROWS)
+            outputs = self._by_rows(inputs, self._in_pieces(self.model), ROWS)
         finally:
             hook.remove()
+        return outputs, torch.cat(kept)[: len(inputs)].float().cpu()
 
     def _in_pieces(self, answer: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The same function, on the CPU applied to pieces of `ROWS` pictures."""
@@ -276,7 +341,7 @@ class Classifier:
         self.model.eval()
         with self.plan.arithmetic():
             maps = self.model.score_map(self.plan.place_inputs(inputs))
-        return two_logits(maps.float().mean((2, 3))).cpu()
+        return self._cooled(two_logits(maps.float().mean((2, 3))).cpu())
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: the weights under ``model.``, everything else as JSON in its header.
@@ -293,6 +358,16 @@ class Classifier:
             **self.facts,
         }
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.temperature != 1:
+            header["temperature"] = self.temperature
+        if self.rejection is not None:
+            header["rejection"] = self.rejection.options.model_dump()
+            tensors |= {f"rejection.{name}": value for name, value in self.rejection.state_dict().items()}
+        if self.memory is not None:
+            header["memory"] = {"kind": self.memory.kind, "setting": self.memory.setting}
+            tensors |= {f"memory.{name}": value for name, value in self.memory.tensors().items()}
+        if header.keys().isdisjoint(("temperature", "rejection", "memory")):
+            header["format_version"] = 1
         write_safetensors(Path(path), tensors, "eyebright.classifier", header)
 
     @classmethod
@@ -327,19 +402,46 @@ class Classifier:
         try:
             with torch.device("meta"):  # shapes only: a header can ask for more memory than there is
                 model = create_model(header.pop("model"), **header.pop("options"))
-            weights = {name.removeprefix("model."): value for name, value in tensors.items()}
+            if strange := [name for name in tensors if not name.startswith(PREFIXES)]:
+                raise ValueError(f"it has unknown weights: {', '.join(sorted(strange)[:3])}")
+            weights = _with_prefix(tensors, "model.")
             check_weights(weights, model.state_dict())
             model.to_empty(device="cpu").load_state_dict(weights)
             classes = header.pop("classes")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise TypeError("its class names are no list of names")
             prepare = Prepare.model_validate(header.pop("prepare"))
-            return cls(model, tuple(classes), prepare, header, plan)
+            temperature = float(header.pop("temperature", 1))
+            rejection, memory = _read_rejection(tensors, header), _read_memory(tensors, header)
+            return cls(model, tuple(classes), prepare, header, plan, None, temperature, rejection, memory)
         except KeyError as error:
             raise not_a(path, "classifier", f"its header lacks {error}") from error
         except (TypeError, RuntimeError, ValueError, EyebrightError) as error:
             reason = error.problem if isinstance(error, EyebrightError) else " ".join(str(error).split())
             raise not_a(path, "classifier", f"its parts do not fit together: {reason}") from error
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _read_rejection(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> Rejection | None:
+    given = header.pop("rejection", None)
+    if given is None:
+        return None
+    rejection = Rejection(RejectionOptions.model_validate(given))
+    rejection.load_state_dict(_with_prefix(tensors, "rejection."))
+    return rejection
+
+
+def _read_memory(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> Memory | None:
+    given = header.pop("memory", None)
+    if given is None:
+        return None
+    memory = Memory(str(given["kind"]), float(given["setting"]), **_with_prefix(tensors, "memory."))
+    if len({len(value) for value in memory.tensors().values()}) != 1:
+        raise ValueError("its memory has embeddings, labels and contents of different numbers of pictures")
+    return memory
 
 
 def check_weights(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

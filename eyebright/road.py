@@ -363,6 +363,24 @@ def calibration_pictures(
     return _load(Run.open(where).recipe, root).train if Path(where).is_dir() else None
 
 
+def load_own_parts(
+    where: str | Path, source: str | Path | None = None, *, root: str | Path | None = None
+) -> dict[str, Pictures]:
+    """The parts of a source, else those that a run was trained with.
+
+    Args:
+        where: a run's folder, or something else that needs a source.
+        source: SOURCE of pictures.
+        root: where published sets are.
+
+    Raises:
+        RunError: there is neither a source nor a run.
+    """
+    if source is not None:
+        return load_parts(source, root=root)
+    return _load(Run.open(where).recipe, root).parts()
+
+
 def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:
     """Evaluates a finished run again and writes its report anew.
 

@@ -144,5 +144,13 @@ def _what_else(start: bytes) -> str:
     return f"it is none, or damaged: it begins with the bytes {start[:8].hex(' ')}"
 
 
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's number format, shape and bytes, hexadecimal."""
+    values = tensor.detach().cpu().contiguous()
+    whole = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
+    whole.update(values.flatten().view(dtype=torch.uint8).numpy().tobytes() if values.numel() else b"")
+    return whole.hexdigest()
+
+
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -17,17 +17,19 @@ from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_data
 from eyebright.data.split import make_contract
 from eyebright.device import choose_plan, describe_machine
-from eyebright.errors import ModelError, OutputError, RunError
+from eyebright.errors import DataError, ModelError, OutputError, RunError
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.files import as_output_error, make_folder, write_json
 from eyebright.inspection.candidates import draw_transfer, say_transfer
+from eyebright.inspection.pictures import sample
 from eyebright.inspection.style import save_figure
 from eyebright.models.create import create_model, is_file
 from eyebright.models.published import WEIGHTS
-from eyebright.road import free_folder, open_classifier, shared_notes
+from eyebright.road import free_folder, load_own_parts, open_classifier, shared_notes
 from eyebright.training.progress import Display
 from eyebright.transfer.choose import Search, Transfer
 from eyebright.transfer.heads import Kind
+from eyebright.transfer.rejecting import MOST, RATE, Calibration, calibrate, look
 
 BACKBONE = "resnet18"  # published, where none is given
 
@@ -63,6 +65,7 @@ class Transferred:
             "left_out": list(self.transfer.left_out),
             "folds": self.transfer.folds,
             "pictures": self.transfer.pictures,
+            "calibration": self.transfer.calibration.as_dict(),
             "test": self.test.as_dict(),
             "receipt": self.transfer.receipt.as_dict(),
             "findings": list(self.sentences),
@@ -82,6 +85,7 @@ def transfer_from(
     tune: Sequence[int | None] | None = None,
     single_output: bool = False,
     views: int = 2,
+    false_rejection: float | None = RATE,
     seed: int = 0,
     root: str | Path | None = None,
     skip_unreadable: bool = False,
@@ -105,6 +109,8 @@ def transfer_from(
         tune: how many of the last layers to tune, None standing for all; default: 2, 5, 10, all. Empty: none.
         single_output: two classes as one sigmoid output.
         views: changed copies of each picture that heads learn from beside it.
+        false_rejection: share of pictures of known classes that the kept one may take for none of these; None: it
+            answers every picture with one of its classes.
         seed: of cuts, views, first weights, order and dropout.
         root: where published sets are.
         skip_unreadable: whether pictures that cannot be read are left out.
@@ -131,7 +137,7 @@ def transfer_from(
             splits, trained, path / "kept", seed, views,
             kinds=None if heads is None else tuple(heads), tune=None if tune is None else tuple(tune),
             seconds=None if minutes is None else 60 * minutes - (time.monotonic() - started),
-            single_output=single_output, begin=screen.begin, say=screen.say,
+            single_output=single_output, rate=false_rejection, begin=screen.begin, say=screen.say,
         )  # fmt: skip
         found = search.run()
         screen.count("evaluating", len(splits.test))
@@ -147,6 +153,60 @@ def transfer_from(
         }  # fmt: skip
         write_json(path / "transfer.json", about | made.as_dict())
     return made
+
+
+def calibrate_from(
+    where: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    false_rejection: float | None = RATE,
+    root: str | Path | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> tuple[Path, Calibration]:
+    """Gives a trained classifier a temperature, and a way to tell what is none of its classes; written to a new file.
+
+    Args:
+        where: a run's folder, or a classifier file.
+        data: SOURCE with a part ``"train"`` that it has learned from, and ``"val"`` that it has not; for a run,
+            default: its own.
+        out: the file; default: ``calibrated.safetensors`` beside the classifier.
+        false_rejection: share of pictures of known classes that may be taken for none of these; None: none are.
+        root: where published sets are.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        console: where progress is shown; default: standard error.
+
+    Raises:
+        DataError: there is no validation part, or pictures can have several labels.
+        EyebrightError: what was given will not do.
+    """
+    path = Path(where)
+    classifier = open_classifier(path, device=device)
+    if classifier.multi_label:
+        raise DataError(
+            f"{where} answers with several labels for a picture",
+            expected="a classifier of one label a picture",
+            remedy="use it as it is",
+        )
+    target = Path(out) if out is not None else (path if path.is_dir() else path.parent) / "calibrated.safetensors"
+    parts = load_own_parts(path, data, root=root)
+    if "val" not in parts:
+        raise DataError(
+            f"there are no pictures of validation to calibrate {where} on",
+            expected="pictures that it has not learned from, and that are not its test part",
+            remedy="train with data.val_fraction=0.1, or give --data a source with train and val",
+        )
+    train, val = parts["train"], parts["val"]
+    if len(train) > MOST:
+        train = train.select(sample(MOST, len(train), 0))
+    with Display(console or Console(stderr=True)) as screen:
+        screen.count("looking at pictures", len(train) + len(val))
+        learned, judged = (look(classifier, part, screen.tick) for part in (train, val))
+        screen.count("choosing by what to tell strangers")
+        found = calibrate(classifier, learned, [(learned, judged)], false_rejection)
+    classifier.save(target)
+    return target, found
 
 
 def open_backbone(

@@ -10,6 +10,7 @@ import typer
 
 from eyebright import __version__
 from eyebright.cli import (
+    calibrate,
     compare,
     curate,
     data,
@@ -21,6 +22,7 @@ from eyebright.cli import (
     predict,
     recipes,
     report,
+    teach,
     train,
     transfer,
     verify,
@@ -36,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    train, transfer, evaluate, predict, models, data, curate, recipes, report, inspect, doctor, compare, lab, verify,
+    train, transfer, teach, calibrate, evaluate, predict, models, data, curate, recipes, report, inspect, doctor,
+    compare, lab, verify,
 ):  # fmt: skip
     app.command(command.__name__.rpartition(".")[2])(command.command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,7 @@ def command(
             [
                 {
                     "picture": answer.name,
+                    **({"known": answer.known} if loaded.rejection is not None else {}),
                     **({"labels": [name for name, _ in answer.above()]} if loaded.multi_label else {}),
                     "top": [{"class": name, "probability": share} for name, share in answer.top(top)],
                 }
@@ -78,9 +80,9 @@ def command(
             ]
         )
     elif form is Form.CSV:
-        _print_csv(predictions, top, loaded.multi_label)
+        _print_csv(predictions, top, loaded)
     else:
-        _print_table(predictions, top, loaded.multi_label)
+        _print_table(predictions, top, loaded)
 
 
 def _predict(classifier: Classifier, paths: list[Path], views: Views) -> list[Prediction]:
@@ -114,27 +116,33 @@ def _say(what: str) -> None:
     typer.echo(what, err=True)
 
 
-def _print_csv(predictions: list[Prediction], top: int, multi_label: bool) -> None:
+def _print_csv(predictions: list[Prediction], top: int, classifier: Classifier) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     ranks = range(1, min(top, len(predictions[0].classes)) + 1)
-    labelled = ["labels"] if multi_label else []
+    more = _more(classifier, ";")
     titles = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
-    writer.writerow(["picture", *labelled, *titles])
+    writer.writerow(["picture", *more, *titles])
     for answer in predictions:
         values = [value for name, share in answer.top(top) for value in (name, f"{share:.6f}")]
-        writer.writerow([answer.name, *(_labels(answer, ";") for _ in labelled), *values])
+        writer.writerow([answer.name, *(say(answer) for say in more.values()), *values])
 
 
-def _print_table(predictions: list[Prediction], top: int, multi_label: bool) -> None:
+def _print_table(predictions: list[Prediction], top: int, classifier: Classifier) -> None:
     from rich.table import Table
 
-    labelled = ["labels"] if multi_label else []
-    table = Table("picture", *labelled, *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
+    more = _more(classifier, ", ")
+    table = Table("picture", *more, *(f"{rank}." for rank in range(1, top + 1)), box=None, header_style="bold")
     for answer in predictions:
-        names = [_labels(answer, ", ") or "none" for _ in labelled]
-        table.add_row(answer.name, *names, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
+        told = [say(answer) or "none" for say in more.values()]
+        table.add_row(answer.name, *told, *(f"{name} {share:.1%}" for name, share in answer.top(top)))
     make_console().print(table)
 
 
-def _labels(answer: Prediction, between: str) -> str:
-    return between.join(name for name, _ in answer.above())
+def _more(classifier: Classifier, between: str) -> dict[str, Callable[[Prediction], str]]:
+    """Columns beside the classes: what the classifier says more."""
+    columns: dict[str, Callable[[Prediction], str]] = {}
+    if classifier.rejection is not None:
+        columns["answer"] = lambda answer: answer.best
+    if classifier.multi_label:
+        columns["labels"] = lambda answer: between.join(name for name, _ in answer.above())
+    return columns

@@ -55,6 +55,9 @@ def command(
         bool, typer.Option("--single-output", help="Two classes as one sigmoid output, not two of a softmax.")
     ] = False,
     views: Annotated[int, typer.Option(min=0, help="Changed copies of each picture that heads learn from.")] = 2,
+    false_rejection: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of known pictures it may call none of these; 0: it never does.")
+    ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of cuts, views, first weights, order, dropout.")] = 0,
     root: Root = None,
     skip_unreadable: SkipUnreadable = False,
@@ -76,6 +79,7 @@ def command(
         tune=_depths(tune),
         single_output=single_output,
         views=views,
+        false_rejection=false_rejection or None,
         seed=seed,
         root=root,
         skip_unreadable=skip_unreadable,

@@ -30,7 +30,7 @@ def say_transfer(transfer: Transfer, test: AnyEvaluation) -> list[str]:
         said.append(f"the next, {nearest.name}: {_signed(nearest.difference)}")
     said += [f"not tried: {left}" for left in transfer.left_out]
     said.append(f"test, opened once: {test}")
-    return said + transfer.receipt.sentences()
+    return said + transfer.calibration.sentences() + transfer.receipt.sentences()
 
 
 def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
+from eyebright.evaluation.embeddings import Embedder
 from eyebright.inspection.confusion import shorten
 from eyebright.inspection.pictures import see
 from eyebright.inspection.style import make_figure
-from eyebright.transfer.embeddings import Embedder
 
 COMPONENTS = 50  # principal ones, from which the map is made
 PERPLEXITY = 30.0  # neighbours that count, about

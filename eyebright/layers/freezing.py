@@ -54,7 +54,7 @@ def list_layers(model: Network) -> list[tuple[str, ...]]:
 
     The head is not among them, nor are auxiliary heads: ``"[-3:]"`` are the three before it.
     """
-    heads = (model.get_submodule(model.head_name), *model.auxiliary_heads().values())
+    heads = (model.standing_head, *model.auxiliary_heads().values())
     apart = {id(module) for head in heads for module in head.modules()}
     layers: list[list[str]] = []
     for name, module in model.named_modules():
@@ -108,7 +108,7 @@ def _match(model: Network, pattern: str) -> set[str]:
         begin, end = (int(number) if number else None for number in positions.groups())
         named = {name for layer in list_layers(model)[begin:end] for name in layer}
     elif pattern in stages or pattern == "head":
-        modules = stages.get(pattern, (model.get_submodule(model.head_name),))
+        modules = stages.get(pattern, (model.standing_head,))
         inside = {id(inner) for module in modules for inner in module.modules()}
         named = {name for name, module in holders.items() if id(module) in inside}
     else:

@@ -162,13 +162,18 @@ class Network(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The last dense layer."""
-        standing = self.get_submodule(self.head_name)
+        standing = self.standing_head
         return cast(nn.Linear, standing[-1] if isinstance(standing, nn.Sequential) else standing)
+
+    @property
+    def standing_head(self) -> nn.Module:
+        """What stands in the place of the last dense layer: that layer itself, or another head (see `layers.heads`)."""
+        return self.get_submodule(self.head_name)
 
     @property
     def last_name(self) -> str:
         """The state-dict prefix of `head`."""
-        standing = self.get_submodule(self.head_name)
+        standing = self.standing_head
         return f"{self.head_name}.{len(standing) - 1}" if isinstance(standing, nn.Sequential) else self.head_name
 
     def last_pool(self) -> nn.Module:
@@ -229,7 +234,7 @@ class Network(nn.Module):
                 self.initialise(fresh)
                 put_module(auxiliary, name, fresh)
         options = {**self.model_options, "num_classes": num_classes}
-        if not isinstance(self.get_submodule(self.head_name), nn.Sequential):  # of two dense layers the last is fresh
+        if not isinstance(self.standing_head, nn.Sequential):  # of two dense layers the last is fresh
             options.pop("head", None)
         self.model_options = options
 

@@ -22,12 +22,13 @@ from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import Plan, choose_plan, keep_freed_memory
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
-from eyebright.evaluation.multi_label import evaluate_any
+from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.layers.freezing import freeze
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
 from eyebright.random import generator, seeded
 from eyebright.training.average import WeightAverage
+from eyebright.training.embedded import embed_parts
 from eyebright.training.first import create_first, introduce
 from eyebright.training.loss import (
     class_weights,
@@ -50,6 +51,7 @@ from eyebright.training.receipt import Receipt, frozen_names, make_receipt
 from eyebright.training.recipe import Recipe
 from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
 from eyebright.training.selection import Selection
+from eyebright.training.thawing import Thawing
 
 
 @dataclass(frozen=True)
@@ -187,20 +189,28 @@ class Fit:
         self.first: dict[str, Tensor] = {}  # the weights before training, where some of them are frozen
         if recipe.training.freeze:
             freeze(self.model, recipe.training.freeze, recipe.training.moving_statistics)
+        if recipe.training.freeze or recipe.training.start_decay:
             self.first = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.plan.place_model(self.model)
+        self.pulled = self._find_pulled()
+        self.thawing = Thawing(self.model, recipe.training)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
         self.class_weights = class_weights(recipe.training, train.labels, self.classes).to(self.plan.device)
         self.loss = make_loss(recipe.training, self.class_weights)
         easy = recipe.training.skip_easy
         self.selection = Selection(len(train), *easy, seed) if easy is not None else None
+        self.embedded = None
+        if recipe.training.embeddings:
+            self.embedded = embed_parts(self._as_classifier(self.model), train, self.val, on_read)
         self.loader = Loader(
-            train, self.prepare, self.plan, recipe.training.batch_size, augment=recipe.augment, shuffle=True,
+            self.embedded.stand_in if self.embedded else train,
+            self.embedded.prepare if self.embedded else self.prepare,
+            self.plan, recipe.training.batch_size, augment=recipe.augment, shuffle=True,
             seed=seed, workers=workers, per_epoch=self.selection.per_epoch if self.selection else None,
         )  # fmt: skip
         self.observer = None
-        if recipe.training.observe_steps:
+        if recipe.training.observe_steps and self.embedded is None:
             self.observer = Observer(self.model, self._pictures_to_look_at(train), self.plan)
 
         self.epoch = 0  # whole epochs done
@@ -232,6 +242,7 @@ class Fit:
             TrainingDivergedError: the loss is no longer finite. The weights are those before that step.
         """
         while not self.finished:
+            self.thawing.begin(self.epoch)
             among = self.selection.choose(self.epoch) if self.selection else None
             with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
                 started = time.perf_counter()
@@ -332,6 +343,17 @@ class Fit:
         self.best, self.plateau, self._totals = best, plateau, totals
         self.epoch, self.step, self.step_in_epoch = epoch, step, step_in_epoch
 
+    def _find_pulled(self) -> list[tuple[Tensor, Tensor]]:
+        """The weights that `start_decay` pulls, and where to: all that are trained but the head."""
+        if not self.recipe.training.start_decay:
+            return []
+        heads = {id(parameter) for parameter in self.model.standing_head.parameters()}
+        return [
+            (parameter, self.first[name].to(parameter.device, copy=True, memory_format=torch.preserve_format))
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and id(parameter) not in heads
+        ]
+
     def _check_tensors(self, tensors: dict[str, Tensor], has_best: bool) -> None:
         """Raises ValueError where tensors are not all that a state of this Fit has."""
         weights = self.model.state_dict()
@@ -357,7 +379,7 @@ class Fit:
         training = self.recipe.training
         self.model.train()
         weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
-        pictures = self._shrink(batch.inputs)
+        pictures = self._shrink(batch.inputs) if self.embedded is None else self.embedded.train[batch.indices]
         total = torch.zeros((), device=batch.inputs.device)
         right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
         answered = []
@@ -383,6 +405,9 @@ class Fit:
             self.selection.take(batch.indices, picture_losses(torch.cat(answered), batch.labels))
         if self.on_logits is not None:
             self.on_logits(batch.indices, torch.cat(answered))
+        for weight, start in self.pulled:
+            if weight.grad is not None:
+                weight.grad.add_(weight.detach() - start, alpha=training.start_decay)
         if training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         learning_rate = self._learning_rate()
@@ -416,6 +441,8 @@ class Fit:
 
     def _answer(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits, and those of the auxiliary heads, if there are any."""
+        if self.embedded is not None:
+            return self.model.standing_head(inputs), ()
         if self.recipe.training.auxiliary_weight:
             return self.model.forward_training(inputs)
         return self.model(inputs), ()
@@ -439,8 +466,7 @@ class Fit:
         if self.selection is not None:
             self.selection.end_epoch()
         if self.val is not None:
-            answering = Classifier(candidate, self.classes, self.prepare, dict(self.facts), self.plan)
-            evaluation = evaluate_any(answering, self.val)
+            evaluation = self._validate(candidate, self.val)
             val_loss, val_accuracy = evaluation.loss, evaluation.accuracy
             figure = val_accuracy if training.monitor == "val_accuracy" else -val_loss
             if training.schedule == "plateau":
@@ -462,6 +488,14 @@ class Fit:
             images_per_second=totals.images / totals.seconds,
             best=is_best,
         )
+
+    def _validate(self, candidate: Network, val: Pictures) -> AnyEvaluation:
+        if self.embedded is not None:
+            return self.embedded.validate(candidate, val, self.facts, self.plan)
+        return evaluate_any(self._as_classifier(candidate), val)
+
+    def _as_classifier(self, model: Network) -> Classifier:
+        return Classifier(model, self.classes, self.prepare, dict(self.facts), self.plan)
 
     def _diverged(self, what: str, indices: np.ndarray[Any, Any]) -> TrainingDivergedError:
         names = [self.loader.pictures.name(index) for index in indices[:3].tolist()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eyebright.layers.network import Network
@@ -17,24 +17,47 @@ def make_optimizer(model: Network, training: TrainingSection) -> Optimizer:
     """The recipe's optimiser over a model's trainable parameters, in two groups: those that decay, and the rest.
 
     Biases and the scales and shifts of normalisation (everything with one dimension) do not decay unless `decay_all`
-    is set. Muon has four groups, see `_make_muon`.
+    is set; with `start_decay` nothing decays but the head. With a `stage_factor` each stage has such groups of its own.
+    Muon has four groups, see `_make_muon`.
     """
     if training.optimizer == "muon":
         return _make_muon(model, training)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decaying = [parameter for parameter in trainable if training.decay_all or parameter.ndim > 1]
-    spared = [parameter for parameter in trainable if not (training.decay_all or parameter.ndim > 1)]
+    shares = _stage_shares(model, training.stage_factor)
+    heads = {id(parameter) for parameter in model.standing_head.parameters()}
+    chosen: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decays = training.decay_all or parameter.ndim > 1
+            decays &= not training.start_decay or id(parameter) in heads
+            chosen.setdefault((shares.get(id(parameter), 1.0), decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((decaying, training.weight_decay), (spared, 0.0))
-        if group
+        {"params": chosen[share, decays], "weight_decay": training.weight_decay if decays else 0.0, "share": share}
+        for share, decays in sorted(chosen, reverse=True)
     ]
     if training.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             groups, lr=training.learning_rate, momentum=training.momentum, nesterov=training.nesterov, fused=True
         )
+        if training.head_epochs and training.momentum:  # torch's fused step takes no group in which some have none yet
+            for parameter in (parameter for group in groups for parameter in group["params"]):
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=training.learning_rate, betas=training.betas, fused=True)
+
+
+def _stage_shares(model: Network, factor: float) -> dict[int, float]:
+    """What part of the learning rate each parameter gets, by its id: stages before the head less and less."""
+    if factor == 1:
+        return {}
+    shares: dict[int, float] = {}
+    share = 1.0
+    for modules in reversed(model.stages().values()):
+        own = {id(parameter) for module in modules for parameter in module.parameters()}
+        shares |= {key: share for key in own if key not in shares}
+        if own:
+            share *= factor
+    return shares
 
 
 def _make_muon(model: Network, training: TrainingSection) -> Muon:

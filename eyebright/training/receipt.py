@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from eyebright.layers.network import Network
+from eyebright.tensors import tensor_digest
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,9 @@ def make_receipt(
     entries = []
     for name, after in model.state_dict().items():
         kind = "parameter" if name in parameters else "buffer"
-        digests = digest(before[name]), digest(after)
+        digests = tensor_digest(before[name]), tensor_digest(after)
         entries.append(Entry(name, kind, name in frozen, *digests, _moved(before[name], after)))
     return Receipt(tuple(freeze), tuple(moving), tuple(entries))
-
-
-def digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's number format, shape and bytes, hexadecimal."""
-    values = tensor.detach().cpu().contiguous()
-    whole = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
-    whole.update(values.flatten().view(dtype=torch.uint8).numpy().tobytes() if values.numel() else b"")
-    return whole.hexdigest()
 
 
 def _moved(before: Tensor, after: Tensor) -> float | None:

@@ -42,6 +42,8 @@ _BELONGS_TO: dict[str, tuple[str, tuple[str, ...]]] = {
     "sgd_momentum": ("optimizer", ("muon",)),
     "nesterov": ("optimizer", ("sgd",)),
     "betas": ("optimizer", ("adam", "adamw")),
+    "stage_factor": ("optimizer", ("sgd", "adam", "adamw")),
+    "start_decay": ("optimizer", ("sgd", "adam", "adamw")),
     "label_smoothing": ("loss", ("cross_entropy",)),
 }
 
@@ -172,6 +174,14 @@ class TrainingSection(_Section):
             globs, positions; with ``!`` they are freed again (see `layers.freezing.find_frozen`). Their batch norm uses
             and keeps its running statistics.
         moving_statistics: patterns of frozen batch norms whose running statistics go on moving.
+        head_epochs: for so many epochs the head alone is trained, then the rest with it (see `training.thawing`).
+        stage_epochs: and then one more stage, from the last on, each so many epochs; 0: all at once.
+        stage_factor: each stage's learning rate is that of the one after it times this; 1: all learn at one rate
+            (Howard and Ruder 2018 take 0.38 for each layer).
+        start_decay: pulls all but the head towards the weights that training began with, as a part of the gradient;
+            `weight_decay` is then of the head alone (L2-SP; Li et al. 2018).
+        embeddings: whether a network that is frozen but for its head sees each picture once, and only the head is
+            trained, on what it is given; without augmentation (lecture: L3.8).
         observe_steps: every so many steps the inside of the network is looked at (see `training.observe`), and in the
             first and the last one; 0: never. It changes nothing in training.
         number_format: of the arithmetic; ``"auto"``: bfloat16 where the hardware multiplies it.
@@ -209,6 +219,11 @@ class TrainingSection(_Section):
     auxiliary_weight: Fraction = 0.0
     freeze: tuple[str, ...] = ()
     moving_statistics: tuple[str, ...] = ()
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    stage_epochs: Annotated[int, Field(ge=0)] = 0
+    stage_factor: Share = 1.0
+    start_decay: Annotated[float, Field(ge=0)] = 0.0
+    embeddings: bool = False
     observe_steps: Annotated[int, Field(ge=0)] = 100
     number_format: Literal["auto", "float32", "bfloat16"] = "auto"
 
@@ -227,6 +242,14 @@ class TrainingSection(_Section):
             raise ValueError("sides must be in the order of their shares of training, each share once")
         if self.moving_statistics and not self.freeze:
             raise ValueError("moving_statistics means nothing without freeze: leave it out")
+        if self.head_epochs >= self.epochs:
+            raise ValueError(f"head_epochs = {self.head_epochs} must be fewer than epochs = {self.epochs}")
+        if self.stage_epochs and not self.head_epochs:
+            raise ValueError("stage_epochs means nothing without head_epochs: the head is trained first")
+        if self.embeddings and not self.freeze:
+            raise ValueError('embeddings needs freeze = ["*", "!head"]: the network is the same for all epochs')
+        if self.embeddings and (self.sides or self.head_epochs or self.auxiliary_weight or self.moving_statistics):
+            raise ValueError("embeddings excludes sides, head_epochs, auxiliary_weight and moving_statistics")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs >= self.epochs:
@@ -267,6 +290,14 @@ class Recipe(_Section):
     def _easy_ones_can_be_told(self) -> Recipe:
         if self.training.skip_easy is not None and (self.augment.mixup or self.augment.cutmix):
             raise ValueError("skip_easy tells easy pictures by their losses, which mixed ones have not: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_are_of_the_pictures(self) -> Recipe:
+        if self.training.embeddings and self.augment != Augment():
+            raise ValueError("embeddings are of the pictures as they are: leave [augment] out")
+        if self.training.start_decay and self.model.weights is None:
+            raise ValueError("start_decay pulls towards weights that were trained: name some as model.weights")
         return self
 
     def to_toml(self) -> str:

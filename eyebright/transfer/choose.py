@@ -7,13 +7,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from eyebright import __version__
 from eyebright.classifier import Classifier, two_logits
@@ -24,7 +25,8 @@ from eyebright.data.labels import class_counts, is_multi_label
 from eyebright.data.split import Splits, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, TrainingDivergedError
-from eyebright.evaluation.evaluate import Evaluation, compute_logits
+from eyebright.evaluation.embeddings import Embedder, View
+from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.evaluation.paired import Difference, compare_answers
 from eyebright.tensors import read_safetensors, write_safetensors
@@ -32,13 +34,15 @@ from eyebright.training.estimate import in_words
 from eyebright.training.fit import Fit, Report
 from eyebright.training.receipt import Receipt, make_receipt
 from eyebright.training.recipe import Recipe
-from eyebright.transfer.embeddings import Embedder, View
 from eyebright.transfer.heads import Examples, Kind, answer, choose_head
 from eyebright.transfer.joined import join_head
+from eyebright.transfer.rejecting import RATE, Calibration, Seen, calibrate, seen_by
+from eyebright.transfer.teaching import remember
 from eyebright.transfer.tuning import AUGMENT, list_depths, tuning_recipe
 
 ENOUGH = 500  # validation pictures: with fewer, every picture of train and validation is judged once, in folds
 FOLDS = 5
+MEMORY = 64 * 2**20  # bytes of embeddings that a classifier remembers, so that it can be taught more
 MEASURED_STEPS = 5  # after which a training's length is foretold
 FORMAT_VERSION = 1
 KIND = "eyebright.transfer"
@@ -61,6 +65,7 @@ class Candidate:
         seconds: to make one such classifier, embeddings that had to be computed included.
         trained: parameters that are learned.
         setting: what was chosen for it on folds of its training pictures, or the epochs of its training.
+        seen: for each fold, what its network made of the pictures learned from and of the others.
         difference: from the first candidate on the same pictures; None for that one.
     """
 
@@ -69,6 +74,7 @@ class Candidate:
     seconds: float
     trained: int
     setting: str
+    seen: tuple[tuple[Seen, Seen], ...]
     difference: Difference | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +98,7 @@ class Transfer:
         candidates: all that were tried, in order.
         left_out: what was not tried for lack of time, and how long it would have taken, in words.
         folds: into how many the pictures were divided to judge each of them once; 1: validation stood apart.
+        calibration: its temperature, and by what it rejects.
         receipt: that everything frozen is the same to the bit, and what moved.
         pictures: that the kept classifier has learned from.
     """
@@ -101,6 +108,7 @@ class Transfer:
     candidates: tuple[Candidate, ...]
     left_out: tuple[str, ...]
     folds: int
+    calibration: Calibration
     receipt: Receipt
     pictures: int
 
@@ -129,6 +137,7 @@ class Search:
         tune: how many of the last layers are tuned, None standing for all; the empty tuple: nothing is tuned.
         seconds: after which nothing more is begun; None: no limit. The first head is always tried.
         single_output: two classes as one sigmoid output.
+        rate: share of pictures of known classes that the kept one may take for none of these; None: it answers all.
         begin: called with what is done next and its steps; what it gives is called for each step.
         say: called with what happens, in words.
     """
@@ -143,6 +152,7 @@ class Search:
     tune: tuple[int | None, ...] | None = None
     seconds: float | None = None
     single_output: bool = False
+    rate: float | None = RATE
     begin: Begin = _silent
     say: Callable[[str], object] = lambda what: None
     left_out: list[str] = field(default_factory=list)
@@ -178,11 +188,15 @@ class Search:
         candidates = _compared([*candidates, *(one for one in tried if one is not None)])
         best = max(candidates, key=lambda one: (one.evaluation.accuracy, -one.evaluation.loss))
         self.say(f"kept: {best.name}, validation {best.evaluation.accuracy:.1%}")
-        classifier, receipt = self._make(best.name, examples)
-        pictures = len(self.pictures) if len(self.cuts) > 1 else len(self.cuts[0][0])
+        kept = np.arange(len(self.pictures)) if len(self.cuts) > 1 else self.cuts[0][0]
+        classifier, receipt = self._make(best.name, examples, kept)
+        some = self.pictures.select(kept)
+        learned = seen_by(classifier, Embedder(classifier, keep=classifier.memory is not None)(some), some.labels)
+        calibration = calibrate(classifier, learned, best.seen, self.rate, self.seed)
         return Transfer(
-            classifier, best.name, tuple(candidates), tuple(self.left_out), len(self.cuts), receipt, pictures
-        )
+            classifier, best.name, tuple(candidates), tuple(self.left_out), len(self.cuts), calibration, receipt,
+            len(kept),
+        )  # fmt: skip
 
     def _embed(self) -> tuple[Examples, float]:
         """Embeddings of all pictures and their views, picture by picture, and the seconds it took."""
@@ -207,20 +221,20 @@ class Search:
     def _judge_head(self, kind: Kind, examples: Examples, embedding_seconds: float) -> Candidate:
         name = f"{kind} on embeddings"
         tick = self.begin(name, len(self.cuts))
-        started, logits, settings = time.monotonic(), [], []
+        started, seen, settings = time.monotonic(), [], []
         for kept, held_out in self.cuts:
             head, setting = choose_head(kind, self._learn(examples, kept), self.seed)
-            logits.append(answer(head, self._plain(examples, held_out)))
+            seen.append((self._seen(head, examples, kept), self._seen(head, examples, held_out)))
             settings.append(setting)
             tick()
         seconds = (time.monotonic() - started) / len(self.cuts) + embedding_seconds
         trained = sum(parameter.numel() for parameter in head.parameters())
         said = ", ".join(f"{setting:g}" for setting in sorted(set(settings)))
-        return self._candidate(name, logits, seconds, trained, said)
+        return self._candidate(name, seen, seconds, trained, said)
 
     def _judge_tuning(self, last: int | None, examples: Examples) -> Candidate | None:
         name = _name(last)
-        logits, seconds, trained, epochs = [], list[float](), 0, 0
+        seen, seconds, trained, epochs = [], list[float](), 0, 0
         for number, (kept, held_out) in enumerate(self.cuts, start=1):
             start = self._start(examples, kept)
             recipe = tuning_recipe(
@@ -234,14 +248,19 @@ class Search:
                 if made is None:
                     return None
                 fit, spent = made
-                answers = compute_logits(fit.classifier(), self.pictures.select(held_out))
                 about_it = {"format_version": FORMAT_VERSION, "seconds": spent, "trained": _count_trained(fit)}
-                write_safetensors(path, {"logits": torch.from_numpy(answers)}, KIND, about_it)
+                write_safetensors(path, self._look_at(fit.classifier(), kept, held_out), KIND, about_it)
             tensors, header = read_safetensors(path, KIND, FORMAT_VERSION)
-            logits.append(tensors["logits"].numpy())
+            rows = {name: value.numpy() for name, value in tensors.items()}
+            seen.append(
+                (
+                    Seen(rows["learned.embeddings"], rows["learned.logits"], self.pictures.labels[kept]),
+                    Seen(rows["judged.embeddings"], rows["judged.logits"], self.pictures.labels[held_out]),
+                )
+            )
             seconds.append(header["seconds"])
             trained, epochs = header["trained"], recipe.training.epochs
-        return self._candidate(name, logits, float(np.mean(seconds)), trained, f"{epochs} epochs")
+        return self._candidate(name, seen, float(np.mean(seconds)), trained, f"{epochs} epochs")
 
     def _train(
         self, about: str, recipe: Recipe, kept: Indices, held_out: Indices, trainings: int | None
@@ -286,9 +305,23 @@ class Search:
         classifier.save(path)
         return path
 
-    def _make(self, name: str, examples: Examples) -> tuple[Classifier, Receipt]:
-        """The kept classifier, from all pictures where they were judged in folds."""
-        kept = np.arange(len(self.pictures)) if len(self.cuts) > 1 else self.cuts[0][0]
+    def _look_at(self, classifier: Classifier, kept: Indices, held_out: Indices) -> dict[str, Tensor]:
+        """What a trained network makes of the pictures that it has learned from, and of the others."""
+        embedder, found = Embedder(classifier, keep=False), {}
+        for name, chosen in (("learned", kept), ("judged", held_out)):
+            pictures = self.pictures.select(chosen)
+            seen = seen_by(classifier, embedder(pictures), pictures.labels)
+            found[f"{name}.embeddings"] = torch.from_numpy(seen.embeddings)
+            found[f"{name}.logits"] = torch.from_numpy(seen.logits)
+        return found
+
+    def _seen(self, head: nn.Module, examples: Examples, chosen: Indices) -> Seen:
+        values = examples.values[chosen * (self.views + 1)]
+        logits = two_logits(torch.from_numpy(answer(head, values))).numpy()
+        return Seen(values, logits, self.pictures.labels[chosen])
+
+    def _make(self, name: str, examples: Examples, kept: Indices) -> tuple[Classifier, Receipt]:
+        """The kept classifier, from these pictures."""
         before = {key: value.clone() for key, value in self.backbone.model.state_dict().items()}
         tuned = {_name(last): last for last in (*list_depths(self.backbone.model), *(self.tune or ()))}
         if name in tuned:
@@ -305,8 +338,12 @@ class Search:
             classifier = made[0].classifier()
             return classifier, made[0].receipt() or make_receipt(first, classifier.model, frozenset(), (), ())
         kind = name.removesuffix(" on embeddings")
-        head, _ = choose_head(kind, self._learn(examples, kept), self.seed)  # type: ignore[arg-type]
+        rows = self._learn(examples, kept)
+        head, setting = choose_head(kind, rows, self.seed)  # type: ignore[arg-type]
         classifier = join_head(self.backbone, head, self.splits.classes, dict(self.facts))
+        if rows.values.nbytes <= MEMORY:
+            contents = torch.from_numpy(np.repeat(self._contents[kept], self.views + 1, axis=0))
+            remember(classifier, kind, setting, rows, contents)
         body = frozenset(key for key in classifier.model.state_dict() if not key.startswith(classifier.model.head_name))
         receipt = make_receipt(
             before | {key: value for key, value in classifier.model.state_dict().items() if key not in body},
@@ -318,20 +355,17 @@ class Search:
         """All views of pictures."""
         return examples.select((kept[:, None] * (self.views + 1) + np.arange(self.views + 1)).ravel())
 
-    def _plain(self, examples: Examples, indices: Indices) -> NDArray[np.float32]:
-        """Embeddings of pictures as they are, `[N, D]`."""
-        return examples.values[indices * (self.views + 1)]
-
     def _candidate(
-        self, name: str, logits: Sequence[NDArray[np.float32]], seconds: float, trained: int, setting: str
+        self, name: str, seen: Sequence[tuple[Seen, Seen]], seconds: float, trained: int, setting: str
     ) -> Candidate:
         order = np.argsort(np.concatenate([held_out for _, held_out in self.cuts]))
-        rows = two_logits(torch.from_numpy(np.concatenate(logits)))
-        labels = np.concatenate([self.pictures.labels[held_out] for _, held_out in self.cuts])[order]
+        logits, labels = (
+            np.concatenate([getattr(judged, what) for _, judged in seen])[order] for what in ("logits", "labels")
+        )
         kind: Any = MultiLabelEvaluation if self._multi_label else Evaluation
-        evaluation = kind(rows.numpy()[order], labels, self.splits.classes)
+        evaluation = kind(logits, labels, self.splits.classes)
         self.say(f"{name}: validation {evaluation.accuracy:.1%}, loss {evaluation.loss:.3f}, {in_words(seconds)}")
-        return Candidate(name, evaluation, seconds, trained, setting)
+        return Candidate(name, evaluation, seconds, trained, setting, tuple(seen))
 
     def _key(self, recipe: str, kept: Indices, held_out: Indices, start: Path) -> str:
         """Another one for whatever could make it another training."""
@@ -370,10 +404,7 @@ def _compared(candidates: list[Candidate]) -> list[Candidate]:
     return [
         candidates[0],
         *(
-            Candidate(
-                one.name, one.evaluation, one.seconds, one.trained, one.setting,
-                compare_answers(right, one.evaluation.predictions == one.evaluation.labels),
-            )
+            replace(one, difference=compare_answers(right, one.evaluation.predictions == one.evaluation.labels))
             for one in candidates[1:]
         ),
     ]  # fmt: skip

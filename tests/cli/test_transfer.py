@@ -197,3 +197,46 @@ def test_train_takes_a_run_as_weights(eyebright, backbone, photos, tmp_path):
     assert str(tmp_path / "run" / "classifier.safetensors") in text
     own = eb.load_recipe(recipe, [f"model.weights={str(tmp_path / 'run')!r}", "prepare.crop=40"])
     assert (own.prepare.crop, own.prepare.mean, own.prepare.resize) == (40, (0.3,), None)
+
+
+def test_a_run_is_calibrated(eyebright, tmp_path):
+    """Its temperature and its rejection go into a file beside its classifier."""
+    run = tmp_path / "run"
+    eyebright("train", "lenet5-digits", "--set", "training.epochs=4", "--out", run)
+    done = eyebright("calibrate", run)
+    assert done.returncode == 0, done.stderr
+    assert "the calibration error goes from" in done.stdout
+    assert "which tells left-out classes best (AUROC max_softmax" in done.stdout
+    made = Classifier.load(run / "calibrated.safetensors")
+    assert made.rejection.options.rate == 0.05
+    judged = json.loads(eyebright("evaluate", run / "calibrated.safetensors", "--data", "digits", "--json").stdout)
+    plain = json.loads(eyebright("evaluate", run, "--json").stdout)
+    assert judged["top1"] == plain["top1"]
+    assert judged["loss"] != plain["loss"]
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    seen = eyebright("predict", run / "calibrated.safetensors", tmp_path / "noise.png", "--json")
+    assert "known" in json.loads(seen.stdout)[0]
+    for form in ("table", "csv"):
+        shown = eyebright("predict", run / "calibrated.safetensors", tmp_path / "noise.png", "--format", form)
+        assert "answer" in shown.stdout
+    said = json.loads(eyebright("calibrate", run, "--false-rejection", "0", "--json").stdout)
+    assert said["score"] is None
+    assert Classifier.load(run / "calibrated.safetensors").rejection is None
+
+
+def test_without_validation_nothing_is_calibrated(eyebright, tmp_path):
+    run = tmp_path / "run"
+    eyebright("train", "lenet5-digits", "--set", "training.epochs=1", "--set", "data.val_fraction=0", "--out", run)
+    done = eyebright("calibrate", run)
+    assert done.returncode == 1
+    assert "no pictures of validation to calibrate" in done.stderr
+
+
+def test_several_labels_are_not_calibrated(eyebright, backbone, tmp_path):
+    made = Classifier.load(backbone)
+    made.facts["multi_label"] = True
+    made.save(tmp_path / "several.safetensors")
+    done = eyebright("calibrate", tmp_path / "several.safetensors", "--data", "digits")
+    assert done.returncode == 1
+    assert "answers with several labels" in done.stderr

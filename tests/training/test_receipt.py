@@ -11,8 +11,8 @@ from eyebright.classifier import Classifier
 from eyebright.data.images import Images
 from eyebright.data.split import Splits
 from eyebright.errors import RecipeError
+from eyebright.tensors import tensor_digest as digest
 from eyebright.training.fit import Fit
-from eyebright.training.receipt import digest
 from eyebright.training.recipe import load_recipe, make_recipe
 from eyebright.training.run import Run
 

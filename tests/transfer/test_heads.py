@@ -12,8 +12,8 @@ from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
 from eyebright.errors import InputSizeError, ModelError
+from eyebright.evaluation.embeddings import Embedder
 from eyebright.transfer import heads
-from eyebright.transfer.embeddings import Embedder
 from eyebright.transfer.heads import Examples, answer, choose_head, fit_heads, mean_loss
 from eyebright.transfer.joined import join_head
 

@@ -14,8 +14,8 @@ from eyebright.data.images import ImageFiles, Images
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
 from eyebright.errors import ModelError
-from eyebright.transfer import embeddings
-from eyebright.transfer.embeddings import Embedder, View
+from eyebright.evaluation import embeddings
+from eyebright.evaluation.embeddings import Embedder, View
 
 MIRRORED = View(Augment(horizontal_flip=1.0), 1)
 

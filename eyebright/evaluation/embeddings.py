@@ -29,8 +29,7 @@ from eyebright.data.split import picture_digests
 from eyebright.errors import StoredFileError
 from eyebright.files import cache_folder, make_folder, remove
 from eyebright.random import generator
-from eyebright.tensors import read_safetensors, write_safetensors
-from eyebright.training.receipt import digest
+from eyebright.tensors import read_safetensors, tensor_digest, write_safetensors
 
 FORMULA = 1  # counts the ways in which embeddings have been computed
 FORMAT_VERSION = 1
@@ -69,7 +68,7 @@ class Embedder:
 
     def __init__(self, backbone: Classifier, *, maps: bool = False, keep: bool = True):
         self.backbone, self.maps, self.keep = backbone, maps, keep
-        body = {name: digest(value) for name, value in _body(backbone).items()}
+        body = {name: tensor_digest(value) for name, value in _body(backbone).items()}
         options = {
             key: value for key, value in backbone.model.model_options.items() if key not in ("num_classes", "head")
         }
@@ -213,7 +212,8 @@ class _Shelf:
 
 def _body(backbone: Classifier) -> dict[str, Tensor]:
     """The weights and statistics that embeddings follow from."""
-    head = {id(value) for value in (*backbone.model.head.parameters(), *backbone.model.head.buffers())}
+    standing = backbone.model.standing_head
+    head = {id(value) for value in (*standing.parameters(), *standing.buffers())}
     state = backbone.model.state_dict(keep_vars=True)
     return {name: value for name, value in state.items() if id(value) not in head}
 
