@@ -47,26 +47,41 @@ class Prediction:
         classes: class names in order.
         probabilities: float `[K]`, adding up to 1; or, where a picture can have several labels, each by itself.
         known: whether it looks like one of the classes, as far as the classifier can tell: see `layers.rejection`.
+        thresholds: from which probability on the answer is yes, `[K]`; of two classes `[1]`, for the second; None: one
+            half.
     """
 
     name: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...] = field(repr=False)
     known: bool = True
+    thresholds: tuple[float, ...] | None = None
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
         order = sorted(range(len(self.classes)), key=lambda i: -self.probabilities[i])[:count]
         return [(self.classes[i], self.probabilities[i]) for i in order]
 
-    def above(self, threshold: float = THRESHOLD) -> list[tuple[str, float]]:
-        """The classes at least that probable with their probabilities, best first; there may be none."""
-        return [(name, share) for name, share in self.top(len(self.classes)) if share >= threshold]
+    def above(self, threshold: float | None = None) -> list[tuple[str, float]]:
+        """The classes at least that probable with their probabilities, best first; there may be none.
+
+        Args:
+            threshold: 0…1; None: each class's own.
+        """
+        given = [THRESHOLD if threshold is None else threshold] * len(self.classes)
+        if threshold is None and self.thresholds is not None and len(self.thresholds) == len(self.classes):
+            given = list(self.thresholds)
+        least = dict(zip(self.classes, given, strict=True))
+        return [(name, share) for name, share in self.top(len(self.classes)) if share >= least[name]]
 
     @property
     def best(self) -> str:
-        """The most probable class, or "none of these"."""
-        return self.top(1)[0][0] if self.known else NONE
+        """The most probable class, of two the one that the threshold says; or "none of these"."""
+        if not self.known:
+            return NONE
+        if self.thresholds is not None and len(self.classes) == 2:
+            return self.classes[int(self.probabilities[1] >= self.thresholds[0])]
+        return self.top(1)[0][0]
 
     def __str__(self) -> str:
         return (
@@ -127,6 +142,8 @@ class Classifier:
         engine: what answers in the place of `model`; see `eyebright.use_engine`.
         temperature: by which logits are divided, so that probabilities mean what they say (Guo et al. 2017).
         rejection: tells what is none of the classes; None: everything is answered.
+        thresholds: from which probability on the answer is yes, where that is not one half: `[K]` where a picture can
+            have several labels; `[1]`, of the second class, for two.
         memory: what its head has learned from; None: it cannot be taught more.
     """
 
@@ -138,6 +155,7 @@ class Classifier:
     engine: Engine | None = None
     temperature: float = 1.0
     rejection: Rejection | None = None
+    thresholds: tuple[float, ...] | None = None
     memory: Memory | None = None
 
     def __post_init__(self) -> None:
@@ -154,6 +172,13 @@ class Classifier:
                 f"class_ids that are no list of {outputs} texts",
                 expected="one for each class, or none",
                 remedy="leave class_ids out of the facts",
+            )
+        wanted = len(self.classes) if self.multi_label else 1
+        if self.thresholds is not None and (len(self.thresholds) != wanted or (wanted == 1 and len(self.classes) != 2)):
+            raise DataError(
+                f"{len(self.thresholds)} thresholds for {len(self.classes)} classes",
+                expected="one for each label, or a single one for two classes",
+                remedy="leave them out: one half is then meant",
             )
         self.model = self.plan.place_model(self.model).eval()  # type: ignore[assignment]
 
@@ -202,7 +227,7 @@ class Classifier:
                 rows += list(self.probabilities(logits))
                 known += familiar.tolist()
         return [
-            Prediction(_name(picture, index), self.classes, tuple(row.tolist()), familiar)
+            Prediction(_name(picture, index), self.classes, tuple(row.tolist()), familiar, self.thresholds)
             for index, (picture, row, familiar) in enumerate(zip(pictures, rows, known, strict=True))
         ]
 
@@ -363,10 +388,12 @@ class Classifier:
         if self.rejection is not None:
             header["rejection"] = self.rejection.options.model_dump()
             tensors |= {f"rejection.{name}": value for name, value in self.rejection.state_dict().items()}
+        if self.thresholds is not None:
+            header["thresholds"] = list(self.thresholds)
         if self.memory is not None:
             header["memory"] = {"kind": self.memory.kind, "setting": self.memory.setting}
             tensors |= {f"memory.{name}": value for name, value in self.memory.tensors().items()}
-        if header.keys().isdisjoint(("temperature", "rejection", "memory")):
+        if header.keys().isdisjoint(("temperature", "rejection", "thresholds", "memory")):
             header["format_version"] = 1
         write_safetensors(Path(path), tensors, "eyebright.classifier", header)
 
@@ -413,7 +440,10 @@ class Classifier:
             prepare = Prepare.model_validate(header.pop("prepare"))
             temperature = float(header.pop("temperature", 1))
             rejection, memory = _read_rejection(tensors, header), _read_memory(tensors, header)
-            return cls(model, tuple(classes), prepare, header, plan, None, temperature, rejection, memory)
+            thresholds = header.pop("thresholds", None)
+            if thresholds is not None:
+                thresholds = tuple(map(float, thresholds))
+            return cls(model, tuple(classes), prepare, header, plan, None, temperature, rejection, thresholds, memory)
         except KeyError as error:
             raise not_a(path, "classifier", f"its header lacks {error}") from error
         except (TypeError, RuntimeError, ValueError, EyebrightError) as error:

@@ -72,6 +72,7 @@ def command(
             [
                 {
                     "picture": answer.name,
+                    **({"answer": answer.best} if _answers(loaded) else {}),
                     **({"known": answer.known} if loaded.rejection is not None else {}),
                     **({"labels": [name for name, _ in answer.above()]} if loaded.multi_label else {}),
                     "top": [{"class": name, "probability": share} for name, share in answer.top(top)],
@@ -101,7 +102,10 @@ def _predict_chunk(classifier: Classifier, paths: list[Path], views: Views) -> l
     if views == VIEWS["centre"]:
         return classifier.predict(paths)
     rows = view_probabilities(classifier, _as_pictures(classifier, paths), views).tolist()
-    return [Prediction(str(path), classifier.classes, tuple(row)) for path, row in zip(paths, rows, strict=True)]
+    return [
+        Prediction(str(path), classifier.classes, tuple(row), thresholds=classifier.thresholds)
+        for path, row in zip(paths, rows, strict=True)
+    ]
 
 
 def _as_pictures(classifier: Classifier, paths: list[Path]) -> ImageFiles:
@@ -141,8 +145,13 @@ def _print_table(predictions: list[Prediction], top: int, classifier: Classifier
 def _more(classifier: Classifier, between: str) -> dict[str, Callable[[Prediction], str]]:
     """Columns beside the classes: what the classifier says more."""
     columns: dict[str, Callable[[Prediction], str]] = {}
-    if classifier.rejection is not None:
+    if _answers(classifier):
         columns["answer"] = lambda answer: answer.best
     if classifier.multi_label:
         columns["labels"] = lambda answer: between.join(name for name, _ in answer.above())
     return columns
+
+
+def _answers(classifier: Classifier) -> bool:
+    """Whether its answer can be another than the most probable class."""
+    return not classifier.multi_label and (classifier.rejection is not None or classifier.thresholds is not None)

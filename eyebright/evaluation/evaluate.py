@@ -53,12 +53,14 @@ class Evaluation:
         labels: int64 `[N]`, indices into `classes`.
         classes: class names in order.
         engine: what answered, see `Classifier.engine_name`.
+        threshold: of two classes: from which probability on the second is the answer; None: one half.
     """
 
     logits: Logits = field(repr=False)
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
     engine: str = ""
+    threshold: float | None = None
 
     @property
     def count(self) -> int:
@@ -72,7 +74,9 @@ class Evaluation:
 
     @cached_property
     def predictions(self) -> Labels:
-        """The most probable class of each picture, int64 `[N]`; of equal ones the first."""
+        """The most probable class of each picture, int64 `[N]`; of equal ones the first; of two by the threshold."""
+        if self.threshold is not None:
+            return (self.probabilities[:, 1] >= self.threshold).astype(np.int64)
         answers: Labels = self.logits.argmax(axis=1)
         return answers
 
@@ -220,7 +224,8 @@ def evaluate(
     else:
         shares = view_probabilities(classifier, pictures, views, on_batch=on_batch)
         logits = np.log(np.maximum(shares, np.finfo(np.float32).tiny)).astype(np.float32)
-    return Evaluation(logits, labels, classifier.classes, classifier.engine_name)
+    threshold = None if classifier.thresholds is None else classifier.thresholds[0]
+    return Evaluation(logits, labels, classifier.classes, classifier.engine_name, threshold)
 
 
 def compute_logits(

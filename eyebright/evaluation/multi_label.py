@@ -69,19 +69,21 @@ class Mean:
 class MultiLabelEvaluation:
     """A classifier's answers to a set of pictures with several labels each, and figures made from them.
 
-    A label is answered with yes from a probability of one half on. Fractions are 0…1.
+    A label is answered with yes from its threshold on. Fractions are 0…1.
 
     Attributes:
         logits: float32 `[N, K]`.
         labels: int64 `[N, K]` of 0 and 1.
         classes: names of the labels in order.
         engine: what answered, see `Classifier.engine_name`.
+        thresholds: `[K]` probabilities; None: one half.
     """
 
     logits: Logits = field(repr=False)
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
     engine: str = ""
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -97,7 +99,8 @@ class MultiLabelEvaluation:
     @cached_property
     def predictions(self) -> Labels:
         """What is answered, int64 `[N, K]` of 0 and 1."""
-        return (self.probabilities >= THRESHOLD).astype(np.int64)
+        least = THRESHOLD if self.thresholds is None else np.array(self.thresholds)
+        return (self.probabilities >= least).astype(np.int64)
 
     @property
     def loss(self) -> float:
@@ -256,7 +259,7 @@ def evaluate_multi_label(
     else:
         shares = torch.from_numpy(view_probabilities(classifier, pictures, views, on_batch=on_batch))
         logits = shares.logit(1e-15).float().numpy()
-    return MultiLabelEvaluation(logits, labels, classifier.classes, classifier.engine_name)
+    return MultiLabelEvaluation(logits, labels, classifier.classes, classifier.engine_name, classifier.thresholds)
 
 
 def _mean_of_known(values: Iterable[float | None]) -> float | None:

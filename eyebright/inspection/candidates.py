@@ -61,7 +61,7 @@ def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
     left.set_yticks(range(rows), [one.name for one in transfer.candidates])
     left.set_ylim(rows - 0.4, -0.7)
     judged = f"each picture judged once, in {transfer.folds} folds" if transfer.folds > 1 else "on validation"
-    tidy(left, f"Accuracy {judged}", "line: 95 % interval; orange: kept")
+    tidy(left, f"Accuracy, {judged}", "line: 95 % interval; orange: kept")
     tidy(right, "Time to make one", "seconds")
     left.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     right.margins(x=0.3)

@@ -34,7 +34,7 @@ from eyebright.training.estimate import in_words
 from eyebright.training.fit import Fit, Report
 from eyebright.training.receipt import Receipt, make_receipt
 from eyebright.training.recipe import Recipe
-from eyebright.transfer.heads import Examples, Kind, answer, choose_head
+from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head
 from eyebright.transfer.joined import join_head
 from eyebright.transfer.rejecting import RATE, Calibration, Seen, calibrate, seen_by
 from eyebright.transfer.teaching import remember
@@ -131,7 +131,7 @@ class Search:
         backbone: a trained network with its Prepare.
         folder: where trainings that are done are kept, so that a search that was broken off goes on.
         seed: of cuts, views, first weights, order and dropout.
-        views: changed copies of each training picture that heads learn from beside it.
+        views: changed copies of each training picture that heads learn from beside it; from 4,000 pictures on none.
         augment: how views, and pictures in fine-tuning, are changed.
         kinds: of heads; None: all that fit.
         tune: how many of the last layers are tuned, None standing for all; the empty tuple: nothing is tuned.
@@ -170,6 +170,8 @@ class Search:
         if self.backbone.prepare.output_size is None:
             self.augment = self.augment.model_copy(update={"random_crop": False, "random_resized_crop": None})
         self.pictures, self.cuts = _arrange(self.splits, self.seed)
+        if len(self.pictures) >= MANY:
+            self.views = 0
         self.facts: dict[str, Any] = {"multi_label": True} if self._multi_label else {}
 
     def run(self) -> Transfer:

@@ -37,6 +37,7 @@ FOLDS = 5  # within the training pictures, by which a setting is chosen
 MANY = 4000  # training pictures from which on a fifth of them is enough for that
 HIDDEN = 256  # width of the dense head, the lecture's
 DENSE_STEPS, DENSE_BATCH, DENSE_RATE = 600, 32, 1e-3  # Adam
+AT_ONCE = 1024  # rows that a head answers: nearest neighbours compare each with all that they were given
 FAINT = 1e-3  # of the mean deviation: no feature is scaled up by more than this says
 
 Values = NDArray[np.float32]
@@ -130,7 +131,8 @@ def fit_heads(kind: Kind, examples: Examples, settings: Sequence[float], seed: i
 @torch.inference_mode()
 def answer(head: nn.Module, values: Values) -> Values:
     """A head's logits, float32 `[N, outputs]`, of embeddings."""
-    logits: Values = head.eval()(torch.from_numpy(values)).float().numpy()
+    head.eval()
+    logits: Values = torch.cat([head(rows).float() for rows in torch.split(torch.from_numpy(values), AT_ONCE)]).numpy()
     return logits
 
 

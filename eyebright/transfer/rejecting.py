@@ -13,16 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from eyebright.classifier import Classifier, two_logits
+from eyebright.classifier import THRESHOLD, Classifier, two_logits
 from eyebright.data.images import Pictures
 from eyebright.evaluation.embeddings import Embedder
 from eyebright.evaluation.evaluate import Evaluation, match_labels
+from eyebright.evaluation.paired import LEVEL, compare_answers
 from eyebright.layers.rejection import SCORES, Rejection, RejectionOptions, Score
 from eyebright.random import generator
 from eyebright.transfer.heads import answer
 
 RATE = 0.05  # of known pictures that are rejected, where nobody says another
 MOST = 10_000  # pictures learned from that are kept to compare with
+STEPS = 500  # thresholds that are tried
 HELD_OUT = 5  # groups of classes that are left out in turn, to see by which score they are told
 
 Values = NDArray[np.float32]
@@ -53,7 +55,9 @@ class Calibration:
 
     Attributes:
         temperature: by which logits are divided.
-        error_before, error_after: expected calibration error; None where a picture can have several labels.
+        error_before, error_after: expected calibration error, on the pictures that the temperature was fitted on; None
+            where a picture can have several labels.
+        thresholds: from which probability on the answer is yes, where that is not one half.
         score: by what pictures of none of the classes are told; None: they are not.
         auroc: score → how well it tells classes that were left out; empty for two classes.
         threshold: score from which on a picture is none of the classes.
@@ -63,6 +67,7 @@ class Calibration:
     temperature: float
     error_before: float | None
     error_after: float | None
+    thresholds: tuple[float, ...] | None
     score: Score | None
     auroc: dict[Score, float]
     threshold: float | None
@@ -80,6 +85,8 @@ class Calibration:
                 f"temperature {self.temperature:.2f}: the calibration error goes from {self.error_before:.1%} to "
                 f"{self.error_after:.1%}"
             )
+        if self.thresholds is not None:
+            said.append(f"thresholds: {', '.join(f'{value:.2f}' for value in self.thresholds)}")
         if self.score is not None:
             told = ", ".join(f"{name} {value:.3f}" for name, value in self.auroc.items())
             why = (
@@ -121,17 +128,20 @@ def calibrate(
     logits = np.concatenate([others.logits for _, others in judged])
     labels = np.concatenate([others.labels for _, others in judged])
     classifier.temperature = fit_temperature(logits, labels)
+    classifier.thresholds = thresholds = find_thresholds(
+        classifier.probabilities(torch.from_numpy(logits / classifier.temperature)).numpy(), labels
+    )
     if labels.ndim == 2:
-        return Calibration(classifier.temperature, None, None, None, {}, None, None)
+        return Calibration(classifier.temperature, None, None, thresholds, None, {}, None, None)
     divided = (logits / classifier.temperature).astype(np.float32)
     before, after = (Evaluation(rows, labels, classifier.classes).calibration_error for rows in (logits, divided))
     if rate is None:
-        return Calibration(classifier.temperature, before, after, None, {}, None, None)
+        return Calibration(classifier.temperature, before, after, thresholds, None, {}, None, None)
     found = [measure_strangeness(_few(first, seed), others) for first, others in judged]
     score, auroc = choose_score(found)
     threshold = find_threshold(np.concatenate([one.scores[score] for one in found]), rate)
     classifier.rejection = make_rejection(score, learned, threshold, rate, seed)
-    return Calibration(classifier.temperature, before, after, score, auroc, threshold, rate)
+    return Calibration(classifier.temperature, before, after, thresholds, score, auroc, threshold, rate)
 
 
 def look(classifier: Classifier, pictures: Pictures, on_picture: Callable[[], object] | None = None) -> Seen:
@@ -180,6 +190,50 @@ def fit_temperature(logits: Values, labels: NDArray[np.int64]) -> float:
 
     found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
     return math.exp(float(found.x))
+
+
+def find_thresholds(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, ...] | None:
+    """From which probability on the answer is yes.
+
+    Of two classes: for the second, where most answers are right; but only where that is more than chance would do
+    (McNemar's test against one half). Of several labels: for each, where F1 is highest. Of more classes there is none.
+
+    Args:
+        shares: probabilities, float64 `[N, K]`, of pictures that were not learned from.
+        labels: int64 `[N]`, or `[N, K]` where a picture can have several.
+
+    Returns:
+        `[1]`, `[K]`, or None: one half.
+    """
+    if labels.ndim == 2:
+        return tuple(_best_f1(column, truth) for column, truth in zip(shares.T, labels.T, strict=True))
+    if shares.shape[1] != 2:
+        return None
+    second = shares[:, 1]
+
+    def right(at: float) -> NDArray[np.bool_]:
+        is_right: NDArray[np.bool_] = (second >= at) == labels
+        return is_right
+
+    best = min(_between(second), key=lambda at: (-int(right(at).sum()), abs(at - THRESHOLD)))
+    return None if compare_answers(right(THRESHOLD), right(best)).p_value >= LEVEL else (best,)
+
+
+def _best_f1(shares: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    def f1(at: float) -> float:
+        found = shares >= at
+        return 2 * int((found & (truth == 1)).sum()) / max(1, int(found.sum() + truth.sum()))
+
+    return min((*_between(shares), THRESHOLD), key=lambda at: (-f1(at), abs(at - THRESHOLD)))
+
+
+def _between(shares: NDArray[np.float64]) -> list[float]:
+    """Probabilities between those that there are, of many some."""
+    there = np.unique(shares)
+    middles = (there[1:] + there[:-1]) / 2
+    if len(middles) > STEPS:
+        middles = middles[np.linspace(0, len(middles) - 1, STEPS).astype(int)]
+    return middles.tolist() or [THRESHOLD]
 
 
 def make_rejection(score: Score, learned: Seen, threshold: float, rate: float, seed: int = 0) -> Rejection:

@@ -136,7 +136,10 @@ def _relearn(classifier: Classifier, memory: Memory, classes: tuple[str, ...]) -
     (head,) = fit_heads(cast(Kind, memory.kind), examples, (memory.setting,))
     learned = join_head(classifier, head, classes, dict(classifier.facts))
     rejection = classifier.rejection and _renew(classifier.rejection, learned, examples)
-    return replace(learned, temperature=classifier.temperature, rejection=rejection, memory=memory)
+    thresholds = classifier.thresholds if classes == classifier.classes else None
+    return replace(
+        learned, temperature=classifier.temperature, rejection=rejection, thresholds=thresholds, memory=memory
+    )
 
 
 def _renew(rejection: Rejection, learned: Classifier, examples: Examples) -> Rejection:

@@ -1,18 +1,21 @@
 """Temperature and rejection: beside formulas and scikit-learn, on features whose strangers are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import eyebright as eb
 from eyebright.classifier import NONE, Classifier
+from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
-from eyebright.errors import StoredFileError
+from eyebright.errors import DataError, StoredFileError
 from eyebright.layers.rejection import SCORES, RejectionOptions
 from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.transfer import rejecting
@@ -222,9 +225,75 @@ def test_several_labels_get_a_temperature_alone(classifier, pictures):
     found = calibrate(classifier, seen, [(seen, seen)], 0.05)
     assert found.score is None
     assert classifier.rejection is None
-    assert found.sentences() == []
+    assert len(found.thresholds) == 5
+    assert found.sentences()[0].startswith("thresholds: ")
 
 
 def test_options_are_checked():
     with pytest.raises(ValueError, match="threshold"):
         RejectionOptions(score="energy", threshold=float("nan"), rate=0.05, features=3, references=0)
+
+
+# thresholds
+
+
+def test_a_threshold_moves_only_where_that_is_more_than_chance():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    shares = np.clip(labels * 0.2 + 0.15 + random.normal(size=400) * 0.05, 0, 1)  # right from about a quarter on
+    found = rejecting.find_thresholds(np.stack([1 - shares, shares], axis=1), labels)
+    assert found[0] == pytest.approx(0.25, abs=0.05)
+    fair = np.clip(labels * 0.4 + 0.3 + random.normal(size=400) * 0.2, 0, 1)
+    assert rejecting.find_thresholds(np.stack([1 - fair, fair], axis=1), labels) is None
+    assert rejecting.find_thresholds(np.full((6, 3), 1 / 3), np.arange(6) % 3) is None
+
+
+def test_each_label_has_the_threshold_with_the_best_f1():
+    random = np.random.default_rng(0)
+    labels = (random.random((300, 2)) < (0.1, 0.5)).astype(np.int64)
+    shares = np.clip(labels * 0.3 + random.random((300, 2)) * 0.5, 0, 1)
+    found = rejecting.find_thresholds(shares, labels)
+    for column in range(2):
+        best = max(f1_score(labels[:, column], shares[:, column] >= at) for at in np.linspace(0.01, 0.99, 99))
+        assert f1_score(labels[:, column], shares[:, column] >= found[column]) >= best - 0.005
+
+
+def test_thresholds_decide_and_travel(classifier, pictures, tmp_path):
+    two = join_two(classifier)
+    two.thresholds = (0.9,)
+    two.save(tmp_path / "two.safetensors")
+    loaded = Classifier.load(tmp_path / "two.safetensors", device="cpu")
+    assert loaded.thresholds == (0.9,)
+    pixels = list(pictures[0][0][:40])
+    answers = loaded.predict(pixels)
+    assert [one.best == "b" for one in answers] == [one.probabilities[1] >= 0.9 for one in answers]
+    plain = eb.evaluate(join_two(classifier), images_of(pixels))
+    moved = eb.evaluate(loaded, images_of(pixels))
+    assert (moved.predictions == (moved.probabilities[:, 1] >= 0.9)).all()
+    assert moved.predictions.sum() < plain.predictions.sum()
+    np.testing.assert_array_equal(moved.logits, plain.logits)
+
+
+def test_several_thresholds_decide(classifier, pictures):
+    classifier.facts["multi_label"] = True
+    classifier.thresholds = (0.0, 1.1, 0.5, 0.5, 0.5)
+    (answer,) = classifier.predict([pictures[0][0][0]])
+    names = {name for name, _ in answer.above()}
+    assert "a" in names
+    assert "b" not in names
+    assert {name for name, _ in answer.above(0.0)} == set(CLASSES)
+
+
+def test_thresholds_must_fit_the_classes(classifier, refuses):
+    with refuses(DataError, "1 thresholds for 5 classes"):
+        dataclasses.replace(classifier, thresholds=(0.5,))
+
+
+def join_two(classifier):
+    """The same network with two of its outputs."""
+    model = eb.create_model("resnet20_cifar", num_classes=2, seed=0)
+    return Classifier(model, ("a", "b"), classifier.prepare, {}, classifier.plan)
+
+
+def images_of(pixels):
+    return Images(np.stack(pixels), np.arange(len(pixels)) % 2, ("a", "b"))
