@@ -11,6 +11,7 @@ left out in turn. Also the calibration error on test, before and after.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,8 @@ def measure(given: argparse.Namespace, left_out: tuple[str, ...]) -> dict[str, A
 
     name = "-".join(left_out)
     source = fewer_classes(given.data, left_out, given.kept / f"without-{name}")
-    path = given.kept / f"run-{name}"
     changes = (*CHANGES, *given.set)
+    path = given.kept / f"run-{name}-{hashlib.sha256(repr((given.recipe, changes)).encode()).hexdigest()[:8]}"
     run = (
         Run.open(path)
         if (path / "report.html").exists()

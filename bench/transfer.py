@@ -9,8 +9,10 @@ that have not seen it. What is kept is chosen by that alone, made from all these
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from common import dated, write_record
 from rich.console import Console
 from rich.table import Table
 
+from eyebright.classifier import CLASSIFIER
 from eyebright.data.sources import load_data
-from eyebright.data.split import Splits
+from eyebright.data.split import Splits, make_contract
 from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import Evaluation, compute_logits, evaluate
+from eyebright.files import file_digest
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, save_figure, tidy
 from eyebright.training.fit import Fit
 from eyebright.training.progress import Display
@@ -36,7 +40,7 @@ EPOCHS = 60  # from scratch: four times what tuning gets
 
 
 def scratch_recipe(search: Search) -> Recipe:
-    """The same network, first weights by chance: the best of a few settings that were tried on the first folds."""
+    """The same network, first weights by chance."""
     backbone = search.backbone
     return make_recipe(
         {
@@ -75,24 +79,19 @@ def train_scratch(search: Search, screen: Display) -> tuple[Evaluation, float]:
 
 
 def judge(search: Search, path: Path, screen: Display) -> dict[str, Any]:
-    """Which pictures each way has right with one seed, and what the kept one does on test; kept in a file."""
+    """Which pictures each way has right with one seed; kept in a file."""
     if not path.exists():
-        found = search.run()
+        candidates, _ = search.judge()
         evaluation, seconds = train_scratch(search, screen)
-        count = sum(parameter.numel() for parameter in found.classifier.model.parameters())
+        count = sum(parameter.numel() for parameter in search.backbone.model.parameters())
         rows = [(SCRATCH, evaluation, seconds, count)]
-        rows += [(one.name, one.evaluation, one.seconds, one.trained) for one in found.candidates]
-        test = evaluate(found.classifier, search.splits.test)
+        rows += [(one.name, one.evaluation, one.seconds, one.trained) for one in candidates]
         said = {
-            "ways": {
-                name: {
-                    "right": (judged.predictions == judged.labels).tolist(), "loss": judged.loss, "seconds": spent,
-                    "trained": trained,
-                }
-                for name, judged, spent, trained in rows
-            },
-            "kept": found.kept,
-            "test": {"top1": test.top1, "interval": list(test.top1_interval), "count": test.count},
+            name: {
+                "right": (judged.predictions == judged.labels).tolist(), "loss": judged.loss, "seconds": spent,
+                "trained": trained,
+            }
+            for name, judged, spent, trained in rows
         }  # fmt: skip
         path.write_text(json.dumps(said), encoding="utf-8")
     made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -101,18 +100,18 @@ def judge(search: Search, path: Path, screen: Display) -> dict[str, Any]:
 
 def summarise(seeds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Each way's figures over the seeds; differences from scratch have intervals over the pictures."""
-    first = np.array([one["ways"][SCRATCH]["right"] for one in seeds], dtype=float)  # [seeds, pictures]
+    first = np.array([one[SCRATCH]["right"] for one in seeds], dtype=float)  # [seeds, pictures]
     figures = {}
-    for name in seeds[0]["ways"]:
-        right = np.array([one["ways"][name]["right"] for one in seeds], dtype=float)
+    for name in seeds[0]:
+        right = np.array([one[name]["right"] for one in seeds], dtype=float)
         value, low, high = mean_interval(right.mean(axis=0))
         beside = mean_interval((right - first).mean(axis=0))
         figures[name] = {
             "val_accuracy": value, "interval": [low, high], "by_seed": right.mean(axis=1).tolist(),
             "beside_scratch": beside[0], "beside_scratch_interval": list(beside[1:]),
-            "val_loss": float(np.mean([one["ways"][name]["loss"] for one in seeds])),
-            "seconds": float(np.median([one["ways"][name]["seconds"] for one in seeds])),
-            "trained": seeds[0]["ways"][name]["trained"],
+            "val_loss": float(np.mean([one[name]["loss"] for one in seeds])),
+            "seconds": float(np.median([one[name]["seconds"] for one in seeds])),
+            "trained": seeds[0][name]["trained"],
         }  # fmt: skip
     return figures
 
@@ -147,6 +146,12 @@ def draw(figures: dict[str, dict[str, Any]], kept: str, test: float) -> Any:
     return figure
 
 
+def weights_of(backbone: str) -> Path:
+    """The file of a run's classifier, or the file itself."""
+    path = Path(backbone)
+    return path / CLASSIFIER if path.is_dir() else path
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--backbone", required=True)
@@ -157,17 +162,22 @@ def main() -> None:
     options.add_argument("--record", type=Path, help="folder to write the figures into")
     given = options.parse_args()
     splits = load_data(given.data)
-    seeds = []
+    asked = [make_contract(splits).root, file_digest(weights_of(given.backbone)), given.size]
+    folder = given.kept / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    seeds, searches = [], []
     with Display(Console(stderr=True)) as screen:
         for seed in range(given.seeds):
+            own = folder / str(seed)
+            own.mkdir(parents=True, exist_ok=True)
+            os.environ["EYEBRIGHT_CACHE"] = str(own / "cache")  # so that each seed embeds all pictures itself
             backbone = open_backbone(given.backbone, size=given.size)
-            folder = given.kept / str(seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            search = Search(splits, backbone, folder, seed, begin=screen.begin, say=screen.say)
-            seeds.append(judge(search, folder / "judged.json", screen))
-    figures = summarise(seeds)
-    kept = max((name for name in figures if name != SCRATCH), key=lambda name: figures[name]["val_accuracy"])
-    ours = next((one for one in seeds if one["kept"] == kept), seeds[0])
+            searches.append(Search(splits, backbone, own, seed, begin=screen.begin, say=screen.say))
+            seeds.append(judge(searches[-1], own / "judged.json", screen))
+        figures = summarise(seeds)
+        kept = max((name for name in figures if name != SCRATCH), key=lambda name: figures[name]["val_accuracy"])
+        candidates, examples = searches[0].judge()  # what was trained is found again
+        made = searches[0].make(next(one for one in candidates if one.name == kept), candidates, examples)
+        test = evaluate(made.classifier, splits.test)
     table = Table("", "validation", "95 % interval", "beside scratch", "loss", "trained", "seconds", box=None)
     for name, one in figures.items():
         low, high = one["interval"]
@@ -178,12 +188,13 @@ def main() -> None:
             f"{one['trained']:,}", f"{one['seconds']:.1f}",
         )  # fmt: skip
     Console(width=140).print(table)
-    print(f"kept: {kept}; test {ours['test']['top1']:.1%}, {ours['test']['interval']}")
+    print(f"kept: {kept}; test: {test}")
     if given.record is not None:
         about = {"data": Path(given.data).name, "backbone": Path(given.backbone).name, "size": given.size}
-        tested = {"kept": kept, "test": ours["test"], "kept_by_seed": [one["kept"] for one in seeds]}
+        interval = list(test.top1_interval)
+        tested = {"kept": kept, "test": {"top1": test.top1, "interval": interval, "count": test.count}}
         path = write_record(given.record, "transfer", about | {"ways": figures} | tested)
-        save_figure(dated(given.record, "transfer.png"), draw(figures, kept, ours["test"]["top1"]))
+        save_figure(dated(given.record, "transfer.png"), draw(figures, kept, test.top1))
         print(path)
 
 

@@ -79,14 +79,14 @@ class Prediction:
         """The most probable class, of two the one that the threshold says; or "none of these"."""
         if not self.known:
             return NONE
-        if self.thresholds is not None and len(self.classes) == 2:
+        if self.thresholds is not None and len(self.thresholds) == 1:
             return self.classes[int(self.probabilities[1] >= self.thresholds[0])]
         return self.top(1)[0][0]
 
     def __str__(self) -> str:
         return (
             f"{self.name}: "
-            + ("" if self.known else f"{NONE}; if it were, ")
+            + ("" if self.known else f"{NONE}; if one of them, ")
             + ", ".join(f"{name} {share:.1%}" for name, share in self.top(3))
         )
 
@@ -115,7 +115,8 @@ class Memory:
         setting: that was chosen for it.
         embeddings: float32 `[N, D]`.
         labels: int64 `[N]`, or `[N, K]` where a picture can have several.
-        contents: uint8 `[N, 32]`: SHA-256 of each picture.
+        contents: uint8 `[N, 32]`: SHA-256 of each picture; of several rows of one, the first is the picture as it is,
+            the others are changed copies.
     """
 
     kind: str
@@ -290,34 +291,31 @@ class Classifier:
         return logits if self.temperature == 1 else logits / self.temperature
 
     @torch.inference_mode()
-    def embeddings(self, inputs: Tensor, maps: bool = False) -> Tensor:
-        """What the head is given of prepared pictures, or the maps before the pooling over all places.
+    def embeddings(self, inputs: Tensor) -> Tensor:
+        """What the head is given of prepared pictures.
 
         It is computed by the network itself, whichever engine answers; a picture's does not depend on those beside it.
 
         Args:
             inputs: float32 `[N, C, H, W]`, normalised.
-            maps: whether to give the maps.
 
         Returns:
-            float32 `[N, D]`, or `[N, D, h, w]`, on the CPU.
+            float32 `[N, D]` on the CPU.
 
         Raises:
             InputSizeError: the pictures are too small for the network, or not of the one size that it takes.
-            ModelError: maps are asked of a network that does not pool over all places before its last layer.
         """
-        return self._watched(inputs, maps)[1]
+        return self._watched(inputs)[1]
 
-    def _watched(self, inputs: Tensor, maps: bool = False) -> tuple[Tensor, Tensor]:
+    def _watched(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The network's own outputs, and embeddings."""
         self.model.check_input_size(*inputs.shape[-2:])
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            kept.append(given[0] if maps else given[0].flatten(1))
+            kept.append(given[0].flatten(1))
 
-        layer = self.model.last_pool() if maps else self.model.standing_head
-        hook = layer.register_forward_pre_hook(keep)
+        hook = self.model.standing_head.register_forward_pre_hook(keep)
         try:
             outputs = self._by_rows(inputs, self._in_pieces(self.model), ROWS)
         finally:

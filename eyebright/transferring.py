@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from eyebright.classifier import CLASSIFIER, Classifier
+from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
 from eyebright.data.sources import load_data
 from eyebright.data.split import make_contract
 from eyebright.device import choose_plan, describe_machine
-from eyebright.errors import DataError, ModelError, OutputError, RunError
+from eyebright.errors import DataError, ModelError, OutputError, RunError, StoredFileError
+from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.files import as_output_error, make_folder, write_json
 from eyebright.inspection.candidates import draw_transfer, say_transfer
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.style import save_figure
+from eyebright.models.catalog import CATALOG
 from eyebright.models.create import create_model, is_file
 from eyebright.models.published import WEIGHTS
 from eyebright.road import free_folder, load_own_parts, open_classifier, shared_notes
@@ -122,9 +127,10 @@ def transfer_from(
         EyebrightError: what was given will not do.
     """
     started = time.monotonic()
+    path = Path(out) if out is not None else _own_folder(f"transfer-{Path(str(data)).stem}")
+    _check_folder(path)
     trained = open_backbone(backbone, weights, size=size, device=device)
     splits = load_data(data, root=root, skip_unreadable=skip_unreadable, curation=curation)
-    path = Path(out) if out is not None else free_folder(f"transfer-{Path(str(data)).stem}")
     with _folder(path), Display(console or Console(stderr=True)) as screen:
         counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
         screen.say(f"{trained.model.model_name} on {data}: {counts} pictures of {len(splits.classes)} classes → {path}")
@@ -145,13 +151,14 @@ def transfer_from(
         _add_facts(found, test, trained)
         found.classifier.save(path / CLASSIFIER)
         save_figure(path / "transfer.png", draw_transfer(found, test))
-        sentences = tuple(say_transfer(found, test))
+        sentences = (*say_transfer(found, test), *_doubts_on_test(found.classifier, splits.test, test))
         made = Transferred(path, found, test, sentences, time.monotonic() - started)
         about = {
             "backbone": str(backbone or BACKBONE), "data": str(data), "contract": contract.root, "seed": seed,
             "notes": notes, "machine": describe_machine(), "plan": trained.plan.as_dict(),
         }  # fmt: skip
         write_json(path / "transfer.json", about | made.as_dict())
+        shutil.rmtree(path / "kept", ignore_errors=True)  # it was for going on
     return made
 
 
@@ -188,6 +195,12 @@ def calibrate_from(
             f"{where} answers with several labels for a picture",
             expected="a classifier of one label a picture",
             remedy="use it as it is",
+        )
+    if data is None and not path.is_dir():
+        raise DataError(
+            f"no pictures were named to calibrate {where} with",
+            expected="--data SOURCE with train and val; only a run knows the data that it was trained on",
+            remedy="add --data and a name, folder or archive",
         )
     target = Path(out) if out is not None else (path if path.is_dir() else path.parent) / "calibrated.safetensors"
     parts = load_own_parts(path, data, root=root)
@@ -227,6 +240,12 @@ def open_backbone(
     """
     name = str(where or BACKBONE)
     published = WEIGHTS.get(name, {})
+    if weights is not None and name not in CATALOG:
+        raise ModelError(
+            f"weights for {name}, which is no network's name",
+            expected="--weights together with a network, such as resnet18; a run or a classifier has its own",
+            remedy="leave --weights out",
+        )
     if weights is not None and weights not in published and is_file(weights):
         backbone = _of_file(name, weights, device)
     elif not Path(name).exists() and (published or weights is not None):
@@ -240,7 +259,9 @@ def open_backbone(
 
 
 def _of_file(name: str, weights: str, device: str) -> Classifier:
-    """A file of weights alone: its pictures are prepared as for the network's published weights."""
+    """A file of weights: a classifier says how pictures are prepared; else it is as for the published weights."""
+    with suppress(StoredFileError):
+        return Classifier.load(weights, device=device)
     if not (known := WEIGHTS.get(name)):
         raise ModelError(
             f"{weights} holds weights for {name}, but not how pictures are prepared for them",
@@ -262,9 +283,34 @@ def _add_facts(found: Transfer, test: AnyEvaluation, backbone: Classifier) -> No
     }
 
 
-@contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """The folder, made and kept from other processes."""
+def _doubts_on_test(classifier: Classifier, pictures: Pictures, test: AnyEvaluation) -> list[str]:
+    """How honest the kept one's probabilities are on test, and how much of it is rejected."""
+    if not isinstance(test, Evaluation):
+        return []
+    said = f"calibration error on test {test.calibration_error:.1%}"
+    if classifier.rejection is not None:
+        seen = look(classifier, pictures, keep=False)
+        scores = classifier.rejection(torch.from_numpy(seen.logits), torch.from_numpy(seen.embeddings))
+        share = float((scores > classifier.rejection.options.threshold).float().mean())
+        said += f"; {share:.1%} of it is called none of these"
+    return [said]
+
+
+def _own_folder(name: str) -> Path:
+    """``runs/<name>`` where nothing is, or a transfer that was broken off; else the next free one."""
+    path = free_folder(name)
+    begun = [one for one in sorted(path.parent.glob(f"{name}*")) if (one / "kept").is_dir()]
+    unfinished = [one for one in begun if not (one / "transfer.json").exists()]
+    return unfinished[-1] if unfinished else path
+
+
+def _check_folder(path: Path) -> None:
+    if (path / "recipe.toml").exists():
+        raise RunError(
+            f"there is a run in {path}",
+            expected="a folder that does not exist yet, or one whose transfer was broken off",
+            remedy="choose another folder with --out",
+        )
     if (path / "transfer.json").exists():
         raise RunError(
             f"there is a finished transfer in {path}",
@@ -273,6 +319,11 @@ def _folder(path: Path) -> Iterator[None]:
         )
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """The folder, made and kept from other processes."""
     make_folder(path / "kept")
     with as_output_error(path):
         lock = FileLock(path / ".lock")

@@ -102,9 +102,12 @@ def _predict_chunk(classifier: Classifier, paths: list[Path], views: Views) -> l
     if views == VIEWS["centre"]:
         return classifier.predict(paths)
     rows = view_probabilities(classifier, _as_pictures(classifier, paths), views).tolist()
+    known = [True] * len(paths)
+    if classifier.rejection is not None:  # told by the centre
+        known = [answer.known for answer in classifier.predict(paths)]
     return [
-        Prediction(str(path), classifier.classes, tuple(row), thresholds=classifier.thresholds)
-        for path, row in zip(paths, rows, strict=True)
+        Prediction(str(path), classifier.classes, tuple(row), familiar, classifier.thresholds)
+        for path, row, familiar in zip(paths, rows, known, strict=True)
     ]
 
 

@@ -53,5 +53,6 @@ def command(
         typer.echo(f"new class: {name}")
     typer.echo(
         f"{taught.added} new, {taught.corrected} corrected, {taught.known} known already; "
-        f"called {label} before {right[0]} of {len(paths)}, now {right[1]}; {1000 * taught.seconds:,.0f} ms → {target}"
+        f"recognised as {label}: {right[0]} of {len(paths)} before, {right[1]} now; "
+        f"{1000 * taught.seconds:,.0f} ms → {target}"
     )

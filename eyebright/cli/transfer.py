@@ -122,7 +122,7 @@ def _print_table(made: Transferred) -> None:
     from eyebright.training.estimate import in_words
 
     table = Table(
-        "", "validation", "95 % interval", "beside the first", "trained", "time", box=None, header_style="bold"
+        "", "validation", "95 % interval", "against the first", "trained", "time", box=None, header_style="bold"
     )
     for one in made.transfer.candidates:
         interval, beside = "", ""

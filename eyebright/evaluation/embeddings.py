@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from eyebright.files import cache_folder, make_folder, remove
 from eyebright.random import generator
 from eyebright.tensors import read_safetensors, tensor_digest, write_safetensors
 
-FORMULA = 1  # counts the ways in which embeddings have been computed
+FORMULA = 2  # counts the ways in which embeddings have been computed
 FORMAT_VERSION = 1
 KIND = "eyebright.embeddings"
 BATCH = 4 * ROWS  # pictures through the network at a time
@@ -62,12 +61,11 @@ class Embedder:
 
     Args:
         backbone: whose network and Prepare.
-        maps: give the maps before the last pooling, not what the last layer is given.
         keep: whether to use the cache.
     """
 
-    def __init__(self, backbone: Classifier, *, maps: bool = False, keep: bool = True):
-        self.backbone, self.maps, self.keep = backbone, maps, keep
+    def __init__(self, backbone: Classifier, *, keep: bool = True):
+        self.backbone, self.keep = backbone, keep
         body = {name: tensor_digest(value) for name, value in _body(backbone).items()}
         options = {
             key: value for key, value in backbone.model.model_options.items() if key not in ("num_classes", "head")
@@ -80,7 +78,7 @@ class Embedder:
             "weights": body,
             "prepare": backbone.prepare.model_dump(mode="json"),
             "arithmetic": [plan.device.partition(":")[0], plan.number_format, plan.kernels, plan.torch_version],
-            "maps": maps,
+            "maps": bool((backbone.model.model_options.get("head") or {}).get("maps")),  # not pooled
         }
 
     def __call__(
@@ -94,7 +92,7 @@ class Embedder:
             on_picture: called for each, whether it is computed or found, for a progress bar.
 
         Returns:
-            float32 `[N, D]`, or with maps `[N, D, h, w]`.
+            float32 `[N, D]`.
 
         Raises:
             PictureError: a picture cannot be decoded.
@@ -131,7 +129,7 @@ class Embedder:
     ) -> Values:
         rows = []
         for inputs in self._inputs(pictures.select(chosen), contents[chosen], view):
-            made = self.backbone.embeddings(inputs, self.maps)
+            made = self.backbone.embeddings(inputs)
             rows += list(made)
             for _ in made:
                 _tick(on_picture)
@@ -196,9 +194,7 @@ class _Shelf:
             try:
                 tensors, _ = read_safetensors(path, KIND, FORMAT_VERSION)
                 contents, values = tensors["contents"].numpy(), tensors["embeddings"].numpy()
-            except (StoredFileError, KeyError):  # damaged: computed anew
-                with suppress(OSError):
-                    remove(path)
+            except (StoredFileError, KeyError):  # damaged, or of a newer form: computed anew
                 continue
             rows |= {content.tobytes(): row for content, row in zip(contents, values, strict=True)}
         return rows

@@ -23,7 +23,7 @@ def say_transfer(transfer: Transfer, test: AnyEvaluation) -> list[str]:
     ]
     others = [one for one in transfer.candidates if one.difference is not None]
     if best.difference is not None:
-        said.append(f"beside {transfer.candidates[0].name}: {_signed(best.difference)}")
+        said.append(f"against {transfer.candidates[0].name}: {_signed(best.difference)}")
     elif others:
         nearest = max(others, key=lambda one: one.evaluation.accuracy)
         assert nearest.difference is not None

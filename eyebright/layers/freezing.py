@@ -21,7 +21,8 @@ def find_frozen(model: Network, patterns: Sequence[str]) -> tuple[str, ...]:
 
     Each pattern freezes more, or with ``!`` before it frees again, in turn. It is one of:
 
-    - the name of a stage, or the state-dict prefix of a module: everything in it; ``"head"`` is the last dense layer,
+    - the name of a stage, or the state-dict prefix of a module: everything in it; ``"head"`` is what stands in the
+      place of the last dense layer,
     - a glob over state-dict prefixes, such as ``"*"`` or ``"layer[12].*.bn?"``,
     - ``"norms"``: every normalisation that has weights or statistics,
     - positions among the layers, ``"[:10]"`` the first ten, ``"[-3:]"`` the last three: see `list_layers`.

@@ -16,7 +16,26 @@ PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class _Options(BaseModel):
+    """What all heads have in common.
+
+    Attributes:
+        maps: whether the last maps are flattened rather than pooled: the network then takes pictures of one size only.
+        input_size: height and width, in pixels, of those; a recipe takes it from its Prepare.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    maps: bool = False
+    input_size: PositiveInt | None = None
+
+
+class LinearOptions(_Options):
+    """One dense layer with a bias, whatever the network has of its own.
+
+    Attributes:
+        kind: ``"linear"``.
+    """
+
+    kind: Literal["linear"]
 
 
 class DenseOptions(_Options):
@@ -26,15 +45,11 @@ class DenseOptions(_Options):
         kind: ``"dense"``.
         hidden: width of the first.
         dropout: while training, after its ReLU.
-        maps: whether the last maps are flattened rather than pooled: the network then takes pictures of one size only.
-        input_size: height and width, in pixels, of those; a recipe takes it from its Prepare.
     """
 
     kind: Literal["dense"]
     hidden: PositiveInt = 256
     dropout: DropoutRate = 0.5
-    maps: bool = False
-    input_size: PositiveInt | None = None
 
 
 class NeighbourOptions(_Options):
@@ -51,7 +66,7 @@ class NeighbourOptions(_Options):
     nearest: PositiveInt
 
 
-HeadOptions = DenseOptions | NeighbourOptions
+HeadOptions = LinearOptions | DenseOptions | NeighbourOptions
 HEAD_OPTIONS: TypeAdapter[HeadOptions] = TypeAdapter(Annotated[HeadOptions, Field(discriminator="kind")])
 
 
@@ -91,7 +106,10 @@ class Neighbours(nn.Module):
         self.register_buffer("scale", torch.ones(in_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `[N, K]` of embeddings, float `[N, D]`."""
+        """Logits `[…, K]` of embeddings, float `[…, D]`."""
+        if x.ndim != 2:
+            rows: Tensor = self(x.flatten(0, -2))
+            return rows.reshape(*x.shape[:-1], -1)
         with torch.autocast(x.device.type, enabled=False):  # distances are small differences of large numbers
             distances = torch.cdist((x.float() - self.mean) * self.scale, self.embeddings).square()
             near, which = distances.topk(self.nearest, largest=False)
@@ -116,11 +134,15 @@ def put_head(model: Network, options: HeadOptions, num_classes: int) -> None:
     """
     place = model.head_name
     features = model.head.in_features
+    if options.maps:
+        features = _flatten_maps(model, options.input_size or model.default_input)
     if isinstance(options, NeighbourOptions):
         put_module(model, place, Neighbours(features, num_classes, options.pictures, options.nearest))
         return
-    if options.maps:
-        features = _flatten_maps(model, options.input_size or model.default_input)
+    if isinstance(options, LinearOptions):
+        put_module(model, place, nn.Linear(features, num_classes))
+        model.initialise(model.head)
+        return
     hidden, last = nn.Linear(features, options.hidden), nn.Linear(options.hidden, num_classes)
     for layer in (hidden, last):
         model.initialise(layer)

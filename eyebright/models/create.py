@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.layers.heads import HEAD_OPTIONS, put_head
@@ -107,7 +108,7 @@ def create_model(
 
 def _check_head(name: str, value: Any) -> dict[str, Any]:
     try:
-        return HEAD_OPTIONS.validate_json(json.dumps(value)).model_dump()
+        return HEAD_OPTIONS.validate_json(json.dumps(value)).model_dump(exclude_none=True)
     except (TypeError, ValidationError) as error:
         reason = "plain data"
         if isinstance(error, ValidationError):
@@ -135,9 +136,12 @@ def _with_weights(
     others = {option: value for option, value in options.items() if option != "head"}
     with torch.device("meta"):
         model = create_model(name, **others)
-        if head is not None and f"{model.head_name}.weight" not in given:  # the file has such a head already
-            others, head = options, None
-            model = create_model(name, **others)
+        if head is not None:
+            whole = create_model(name, **options)
+            if _head_shapes(whole.state_dict(), whole) == _head_shapes(
+                given, whole
+            ):  # the file has such a head already
+                others, head, model = options, None, whole
         last = given.get(f"{model.last_name}.weight")
         if last is not None and last.dim() > 0 and len(last) not in (0, model.num_classes):
             model = create_model(name, num_classes=len(last), **others)
@@ -149,6 +153,13 @@ def _with_weights(
         elif num_classes not in (None, model.num_classes):
             model.replace_head(num_classes or 0)
     return model
+
+
+def _head_shapes(weights: Mapping[str, Tensor], model: Network) -> dict[str, tuple[int, ...]]:
+    """The shapes of a head's weights by name, whatever the number of classes."""
+    found = {key: value for key, value in weights.items() if key.startswith(f"{model.head_name}.")}
+    last = (f"{model.last_name}.weight", f"{model.last_name}.bias")
+    return {key: tuple(value.shape[1:] if key in last else value.shape) for key, value in found.items()}
 
 
 def _put_head(model: Network, options: Mapping[str, Any], num_classes: int) -> None:

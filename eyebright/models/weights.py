@@ -67,6 +67,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
         raise _no_weights(path, f"it holds a {type(found).__name__}, not tensors by name")
     found.pop("n_averaged", None)  # a count beside averaged weights
+    if any(name.startswith("model.") for name in found):  # beside a classifier's weights stands what it doubts by
+        found = {name: value for name, value in found.items() if not name.startswith(("rejection.", "memory."))}
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in found)), ""):
         found = {name.removeprefix(prefix): value for name, value in found.items()}
     for name, value in found.items():

@@ -193,6 +193,12 @@ class Fit:
             self.first = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.plan.place_model(self.model)
         self.pulled = self._find_pulled()
+        if recipe.training.head_epochs and not any(p.requires_grad for p in self.model.standing_head.parameters()):
+            raise RecipeError(
+                f"head_epochs = {recipe.training.head_epochs}, but the head of {self.model.model_name} is not trained",
+                expected="a head that learns while the rest waits",
+                remedy='free it with "!head" in training.freeze, or leave head_epochs out',
+            )
         self.thawing = Thawing(self.model, recipe.training)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)

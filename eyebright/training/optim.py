@@ -63,9 +63,9 @@ def _stage_shares(model: Network, factor: float) -> dict[int, float]:
 def _make_muon(model: Network, training: TrainingSection) -> Muon:
     """Filters go to Muon; dense layers, biases and normalisation to SGD with the rates that the recipe gives them."""
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    heads = (f"{model.head_name}.weight", f"{model.head_name}.bias")
-    head = [parameter for name, parameter in trainable.items() if name in heads]
-    others = [parameter for name, parameter in trainable.items() if name not in heads]
+    heads = {id(parameter) for parameter in model.standing_head.parameters()}
+    head = [parameter for parameter in trainable.values() if id(parameter) in heads]
+    others = [parameter for parameter in trainable.values() if id(parameter) not in heads]
     rate, momentum, decay = training.learning_rate, training.sgd_momentum, training.weight_decay
     head_share = (training.head_learning_rate or rate) / rate
     bias_share = (training.bias_learning_rate or rate) / rate

@@ -20,21 +20,22 @@ from eyebright import __version__
 from eyebright.classifier import Classifier, two_logits
 from eyebright.data.augment import Augment
 from eyebright.data.cuts import make_folds
-from eyebright.data.images import Pictures, join
+from eyebright.data.images import Images, Pictures, join
 from eyebright.data.labels import class_counts, is_multi_label
 from eyebright.data.split import Splits, picture_digests
 from eyebright.device import choose_plan
-from eyebright.errors import DataError, TrainingDivergedError
+from eyebright.errors import DataError, ModelError, TrainingDivergedError
 from eyebright.evaluation.embeddings import Embedder, View
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.evaluation.paired import Difference, compare_answers
+from eyebright.layers.freezing import list_layers
 from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.training.estimate import in_words
 from eyebright.training.fit import Fit, Report
 from eyebright.training.receipt import Receipt, make_receipt
 from eyebright.training.recipe import Recipe
-from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head
+from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head, count_fewest, fitting_kinds
 from eyebright.transfer.joined import join_head
 from eyebright.transfer.rejecting import RATE, Calibration, Seen, calibrate, seen_by
 from eyebright.transfer.teaching import remember
@@ -48,6 +49,7 @@ FORMAT_VERSION = 1
 KIND = "eyebright.transfer"
 
 Indices = NDArray[np.int64]
+Digests = NDArray[np.uint8]
 Begin = Callable[[str, int], Callable[[], object]]
 
 
@@ -62,7 +64,7 @@ class Candidate:
     Attributes:
         name: of the way.
         evaluation: of pictures that it did not learn from.
-        seconds: to make one such classifier, embeddings that had to be computed included.
+        seconds: to make one such classifier, embeddings that had to be computed included: none, where they are cached.
         trained: parameters that are learned.
         setting: what was chosen for it on folds of its training pictures, or the epochs of its training.
         seen: for each fold, what its network made of the pictures learned from and of the others.
@@ -135,7 +137,8 @@ class Search:
         augment: how views, and pictures in fine-tuning, are changed.
         kinds: of heads; None: all that fit.
         tune: how many of the last layers are tuned, None standing for all; the empty tuple: nothing is tuned.
-        seconds: after which nothing more is begun; None: no limit. The first head is always tried.
+        seconds: after which nothing more is begun; None: no limit. The first head is always tried. What is foretold to
+            take longer, with the last training on all pictures, is left out.
         single_output: two classes as one sigmoid output.
         rate: share of pictures of known classes that the kept one may take for none of these; None: it answers all.
         begin: called with what is done next and its steps; what it gives is called for each step.
@@ -167,12 +170,48 @@ class Search:
                 expected="two classes, one label a picture",
                 remedy="leave --single-output out",
             )
-        if self.backbone.prepare.output_size is None:
+        self._check_heads()
+        self.depths = self._check_depths()
+        prepare = self.backbone.prepare
+        if prepare.output_size is None:
             self.augment = self.augment.model_copy(update={"random_crop": False, "random_resized_crop": None})
-        self.pictures, self.cuts = _arrange(self.splits, self.seed)
-        if len(self.pictures) >= MANY:
+            if prepare.resize is not None:
+                raise ModelError(
+                    f"{self.backbone.model.model_name} is shown pictures of different shapes: "
+                    f"resize = {prepare.resize}, and nothing is cut",
+                    expected="a trained network whose Prepare makes one size",
+                    remedy="choose one with --size",
+                )
+        self.pictures, self._contents, self.cuts = _arrange(self.splits, self.seed)
+        if len(self.pictures) >= MANY and self.views:
+            self.say(f"{len(self.pictures):,} pictures are enough: heads learn from them as they are, without views")
             self.views = 0
         self.facts: dict[str, Any] = {"multi_label": True} if self._multi_label else {}
+        self._starts: dict[bytes, Path] = {}
+        self._embedding_seconds = 0.0
+
+    def _check_heads(self) -> None:
+        fitting = fitting_kinds(self.splits.train.labels, self.single_output)
+        if wrong := [kind for kind in self.kinds or () if kind not in fitting]:
+            what = "several labels a picture" if self._multi_label else "a single output"
+            raise DataError(
+                f"the head '{wrong[0]}' for {what}",
+                expected=f"one of {', '.join(fitting)}",
+                remedy="leave that --head out",
+            )
+        self.kinds = self.kinds or fitting
+
+    def _check_depths(self) -> list[int | None]:
+        if self.tune is None:
+            return list_depths(self.backbone.model)
+        count = len(list_layers(self.backbone.model))
+        if wrong := [last for last in self.tune if last is not None and not 0 < last < count]:
+            raise ModelError(
+                f"the last {wrong[0]} layers of {self.backbone.model.model_name} were to be tuned",
+                expected=f"fewer than its {count} layers before the head, and at least 1",
+                remedy="give another number to --tune, or all",
+            )
+        return list(self.tune)
 
     def run(self) -> Transfer:
         """Does it.
@@ -182,14 +221,26 @@ class Search:
             ModelError: the backbone cannot take these pictures.
             OutputError: the folder cannot be written.
         """
-        self._contents, _ = picture_digests(self.pictures)
-        examples, embedding_seconds = self._embed()
-        candidates = [self._judge_head(kind, examples, embedding_seconds) for kind in self.kinds or examples.kinds]
-        depths = list_depths(self.backbone.model) if self.tune is None else list(self.tune)
-        tried = (self._judge_tuning(last, examples) for last in depths)
-        candidates = _compared([*candidates, *(one for one in tried if one is not None)])
+        candidates, examples = self.judge()
         best = max(candidates, key=lambda one: (one.evaluation.accuracy, -one.evaluation.loss))
         self.say(f"kept: {best.name}, validation {best.evaluation.accuracy:.1%}")
+        return self.make(best, candidates, examples)
+
+    def judge(self) -> tuple[list[Candidate], Examples]:
+        """All candidates, and the embeddings that heads learn from."""
+        examples, self._embedding_seconds = self._embed()
+        heads = (self._judge_head(kind, examples, first=place == 0) for place, kind in enumerate(self.kinds or ()))
+        tuned = (self._judge_tuning(last, examples) for last in self.depths)
+        return _compared([one for one in (*heads, *tuned) if one is not None]), examples
+
+    def make(self, best: Candidate, candidates: Sequence[Candidate], examples: Examples) -> Transfer:
+        """The classifier of one candidate: of all pictures where they were judged in folds; it is told to doubt.
+
+        Args:
+            best: which.
+            candidates: all that were tried.
+            examples: the embeddings.
+        """
         kept = np.arange(len(self.pictures)) if len(self.cuts) > 1 else self.cuts[0][0]
         classifier, receipt = self._make(best.name, examples, kept)
         some = self.pictures.select(kept)
@@ -220,8 +271,15 @@ class Search:
             self.single_output,
         ), seconds
 
-    def _judge_head(self, kind: Kind, examples: Examples, embedding_seconds: float) -> Candidate:
+    def _left(self) -> float:
+        """Seconds until nothing more is begun."""
+        return math.inf if self.seconds is None else self.seconds - (time.monotonic() - self._started)
+
+    def _judge_head(self, kind: Kind, examples: Examples, *, first: bool) -> Candidate | None:
         name = f"{kind} on embeddings"
+        if not first and self._left() <= 0:
+            self._leave_out(f"{name}: no time was left")
+            return None
         tick = self.begin(name, len(self.cuts))
         started, seen, settings = time.monotonic(), [], []
         for kept, held_out in self.cuts:
@@ -229,7 +287,7 @@ class Search:
             seen.append((self._seen(head, examples, kept), self._seen(head, examples, held_out)))
             settings.append(setting)
             tick()
-        seconds = (time.monotonic() - started) / len(self.cuts) + embedding_seconds
+        seconds = (time.monotonic() - started) / len(self.cuts) + self._embedding_seconds
         trained = sum(parameter.numel() for parameter in head.parameters())
         said = ", ".join(f"{setting:g}" for setting in sorted(set(settings)))
         return self._candidate(name, seen, seconds, trained, said)
@@ -237,6 +295,9 @@ class Search:
     def _judge_tuning(self, last: int | None, examples: Examples) -> Candidate | None:
         name = _name(last)
         seen, seconds, trained, epochs = [], list[float](), 0, 0
+        if self._left() <= 0:
+            self._leave_out(f"{name}: no time was left")
+            return None
         for number, (kept, held_out) in enumerate(self.cuts, start=1):
             start = self._start(examples, kept)
             recipe = tuning_recipe(
@@ -246,7 +307,8 @@ class Search:
             path = self.folder / f"{self._key(recipe.to_toml(), kept, held_out, start)}.safetensors"
             if not path.exists():
                 about = f"{name}, fold {number} of {len(self.cuts)}" if len(self.cuts) > 1 else name
-                made = self._train(about, recipe, kept, held_out, len(self.cuts) - number + 1)
+                again = len(self.cuts) > 1  # from all pictures, if it is kept
+                made = self._train(about, recipe, kept, held_out, len(self.cuts) - number + 1 + again)
                 if made is None:
                     return None
                 fit, spent = made
@@ -262,7 +324,8 @@ class Search:
             )
             seconds.append(header["seconds"])
             trained, epochs = header["trained"], recipe.training.epochs
-        return self._candidate(name, seen, float(np.mean(seconds)), trained, f"{epochs} epochs")
+        whole = float(np.mean(seconds)) + self._embedding_seconds
+        return self._candidate(name, seen, whole, trained, f"{epochs} epochs")
 
     def _train(
         self, about: str, recipe: Recipe, kept: Indices, held_out: Indices, trainings: int | None
@@ -274,7 +337,7 @@ class Search:
         steps = fit.loader.steps * recipe.training.epochs
         tick = self.begin(about, steps)
         spent: list[float] = []
-        left = math.inf if self.seconds is None else self.seconds - (time.monotonic() - self._started)
+        left = self._left()
         try:
             for report in fit.steps():
                 if isinstance(report, Report):
@@ -301,11 +364,12 @@ class Search:
 
     def _start(self, examples: Examples, kept: Indices) -> Path:
         """A classifier's file with the linear head that fits these pictures' embeddings: where tuning begins."""
-        head, _ = choose_head("linear", self._learn(examples, kept), self.seed)
-        classifier = join_head(self.backbone, head, self.splits.classes, dict(self.facts))
-        path = self.folder / f"start-{_digest(kept.tobytes(), str(self.seed).encode())}.safetensors"
-        classifier.save(path)
-        return path
+        if kept.tobytes() not in self._starts:
+            head, _ = choose_head("linear", self._learn(examples, kept), self.seed)
+            path = self.folder / f"start-{_digest(kept.tobytes(), str(self.seed).encode())}.safetensors"
+            join_head(self.backbone, head, self.splits.classes, dict(self.facts)).save(path)
+            self._starts[kept.tobytes()] = path
+        return self._starts[kept.tobytes()]
 
     def _look_at(self, classifier: Classifier, kept: Indices, held_out: Indices) -> dict[str, Tensor]:
         """What a trained network makes of the pictures that it has learned from, and of the others."""
@@ -325,7 +389,7 @@ class Search:
     def _make(self, name: str, examples: Examples, kept: Indices) -> tuple[Classifier, Receipt]:
         """The kept classifier, from these pictures."""
         before = {key: value.clone() for key, value in self.backbone.model.state_dict().items()}
-        tuned = {_name(last): last for last in (*list_depths(self.backbone.model), *(self.tune or ()))}
+        tuned = {_name(last): last for last in self.depths}
         if name in tuned:
             start = self._start(examples, kept)
             recipe = tuning_recipe(
@@ -379,22 +443,32 @@ class Search:
         )  # fmt: skip
 
 
-def _arrange(splits: Splits, seed: int) -> tuple[Pictures, list[tuple[Indices, Indices]]]:
-    """The pictures of train and validation, and the cuts (learned from, judged) by which candidates are compared."""
+def _arrange(splits: Splits, seed: int) -> tuple[Pictures, Digests, list[tuple[Indices, Indices]]]:
+    """The pictures of train and validation, their contents, and the cuts (learned from, judged).
+
+    The same picture twice stays on one side of a cut.
+    """
     train, val = splits.train, splits.val
     pictures = train if val is None else join(train, val)
+    contents, _ = picture_digests(pictures)
     if val is not None and len(val) >= ENOUGH:
         order = np.arange(len(pictures))
-        return pictures, [(order[: len(train)], order[len(train) :])]
-    fewest = int(class_counts(pictures.labels, len(pictures.classes)).min())
+        return pictures, contents, [(order[: len(train)], order[len(train) :])]
+    parted, groups = pictures, pictures.groups
+    if groups is None and len(np.unique(contents, axis=0)) < len(pictures):
+        groups = tuple(content.tobytes().hex() for content in contents)
+        blank = np.zeros((len(pictures), 1, 1, 1), dtype=np.uint8)  # cuts go by labels and groups alone
+        parted = Images(blank, pictures.labels, pictures.classes, None, groups)
+    fewest = count_fewest(pictures.labels, len(pictures.classes), groups)
     if fewest < 2:
+        rarest = pictures.classes[int(class_counts(pictures.labels, len(pictures.classes)).argmin())]
+        what = "pictures" if pictures.groups is None else "groups of pictures"
         raise DataError(
-            f"the class '{pictures.classes[int(class_counts(pictures.labels, len(pictures.classes)).argmin())]}' has "
-            f"{fewest} pictures to learn from",
+            f"too few to learn from: there is a class with {fewest} {what}; fewest pictures has '{rarest}'",
             expected="at least 2 of each class: one to learn from, one to judge by",
             remedy="add pictures, or leave the class out",
         )
-    return pictures, make_folds(pictures, min(FOLDS, fewest), seed)
+    return pictures, contents, make_folds(parted, min(FOLDS, fewest), seed)
 
 
 def _compared(candidates: list[Candidate]) -> list[Candidate]:

@@ -34,9 +34,10 @@ SETTINGS: dict[Kind, tuple[float, ...]] = {  # what is chosen by validation
     "dense": (0.5,),  # dropout, the lecture's
 }
 FOLDS = 5  # within the training pictures, by which a setting is chosen
-MANY = 4000  # training pictures from which on a fifth of them is enough for that
+MANY = 4000  # examples, from which on a fifth of them is enough for that
 HIDDEN = 256  # width of the dense head, the lecture's
 DENSE_STEPS, DENSE_BATCH, DENSE_RATE = 600, 32, 1e-3  # Adam
+NEVER = -1e4  # logit of a class without examples
 AT_ONCE = 1024  # rows that a head answers: nearest neighbours compare each with all that they were given
 FAINT = 1e-3  # of the mean deviation: no feature is scaled up by more than this says
 
@@ -70,11 +71,6 @@ class Examples:
     def outputs(self) -> int:
         """Logits of a head for them."""
         return 1 if self.single_output else len(self.classes)
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """Heads that can be trained on them."""
-        return ("linear", "dense") if is_multi_label(self.labels) or self.single_output else KINDS
 
 
 def choose_head(kind: Kind, examples: Examples, seed: int = 0) -> tuple[nn.Module, float]:
@@ -153,20 +149,25 @@ def _cuts(examples: Examples, seed: int) -> list[tuple[NDArray[np.int64], NDArra
     count = len(examples.labels)
     blank = np.zeros((count, 1, 1, 1), dtype=np.uint8)  # cuts go by labels and groups alone
     pictures = Images(blank, examples.labels, examples.classes, None, examples.groups)
-    if count >= MANY:
-        return [cut_off(pictures, 1 / FOLDS, seed, "validation")]
-    folds = min(FOLDS, _fewest(examples))
+    folds = min(FOLDS, count_fewest(examples.labels, len(examples.classes), examples.groups))
     with suppress(DataError):  # rare labels, or groups that hold too much
+        if folds > 1 and count >= MANY:
+            return [cut_off(pictures, 1 / FOLDS, seed, "validation")]
         return make_folds(pictures, folds, seed) if folds > 1 else []
     return []
 
 
-def _fewest(examples: Examples) -> int:
-    """Pictures, or groups, of the class that has fewest."""
-    if examples.groups is None or is_multi_label(examples.labels):
-        return int(class_counts(examples.labels, len(examples.classes)).min())
-    pairs = {(group, label) for group, label in zip(examples.groups, examples.labels.tolist(), strict=True)}
-    return int(np.bincount([label for _, label in pairs], minlength=len(examples.classes)).min())
+def count_fewest(labels: Labels, classes: int, groups: tuple[str, ...] | None) -> int:
+    """Pictures, or groups of pictures, of the class that has fewest."""
+    if groups is None or is_multi_label(labels):
+        return int(class_counts(labels, classes).min())
+    pairs = set(zip(groups, labels.tolist(), strict=True))
+    return int(np.bincount([label for _, label in pairs], minlength=classes).min())
+
+
+def fitting_kinds(labels: Labels, single_output: bool) -> tuple[Kind, ...]:
+    """Heads that can be trained on such labels."""
+    return ("linear", "dense") if is_multi_label(labels) or single_output else KINDS
 
 
 def _scaling(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,9 +207,10 @@ def _fit_linear(
 def _as_prototypes(x: Tensor, labels: Tensor, outputs: int, sharpness: float, mean: Tensor, scale: Tensor) -> nn.Linear:
     """The nearest class mean by squared Euclidean distance per feature; such logits are linear in the embedding."""
     scaled = (x.double() - mean) * scale
-    means = torch.stack([scaled[labels == label].mean(dim=0) for label in range(outputs)]).nan_to_num()
+    means = torch.stack([scaled[labels == label].mean(dim=0) for label in range(outputs)])
     factor = sharpness / x.shape[1] ** 0.5
-    return _unscaled(factor * means, -factor * means.square().sum(dim=1) / 2, mean, scale)
+    biases = (-factor * means.square().sum(dim=1) / 2).nan_to_num(nan=NEVER)
+    return _unscaled(factor * means.nan_to_num(), biases, mean, scale)
 
 
 def _unscaled(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> nn.Linear:

@@ -24,6 +24,7 @@ from eyebright.transfer.heads import answer
 
 RATE = 0.05  # of known pictures that are rejected, where nobody says another
 MOST = 10_000  # pictures learned from that are kept to compare with
+WIDEST = 4096  # features for which a covariance is made
 STEPS = 500  # thresholds that are tried
 HELD_OUT = 5  # groups of classes that are left out in turn, to see by which score they are told
 
@@ -51,7 +52,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a classifier was told to doubt; all figures are of pictures that were not learned from.
+    """How a classifier was told to doubt; all figures are of pictures that were not learned from, but fitted on.
 
     Attributes:
         temperature: by which logits are divided.
@@ -61,7 +62,7 @@ class Calibration:
         score: by what pictures of none of the classes are told; None: they are not.
         auroc: score → how well it tells classes that were left out; empty for two classes.
         threshold: score from which on a picture is none of the classes.
-        rate: share of known pictures that this rejects.
+        rejected: share of these pictures that this rejects.
     """
 
     temperature: float
@@ -71,7 +72,7 @@ class Calibration:
     score: Score | None
     auroc: dict[Score, float]
     threshold: float | None
-    rate: float | None
+    rejected: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -82,19 +83,18 @@ class Calibration:
         said = []
         if self.error_before is not None and self.error_after is not None:
             said.append(
-                f"temperature {self.temperature:.2f}: the calibration error goes from {self.error_before:.1%} to "
-                f"{self.error_after:.1%}"
+                f"temperature {self.temperature:.2f}: on the pictures that it was fitted on the calibration error goes "
+                f"from {self.error_before:.1%} to {self.error_after:.1%}"
             )
         if self.thresholds is not None:
-            said.append(f"thresholds: {', '.join(f'{value:.2f}' for value in self.thresholds)}")
+            said.append(f"yes from a probability of {', '.join(f'{value:.2f}' for value in self.thresholds)} on")
         if self.score is not None:
             told = ", ".join(f"{name} {value:.3f}" for name, value in self.auroc.items())
-            why = (
-                f"which tells left-out classes best (AUROC {told})"
-                if told
-                else "as two classes leave none to choose by"
+            why = f"best of those at telling known classes that are left out in turn (AUROC {told})"
+            said.append(
+                f"none of these: told by {self.score}, {why if told else 'as with two classes none can be left out'}; "
+                f"rejects {self.rejected:.1%} of the pictures that it was set by"
             )
-            said.append(f"none of these: told by {self.score}, {why}; {self.rate:.0%} of known pictures are rejected")
         return said
 
 
@@ -122,12 +122,12 @@ def calibrate(
         learned: what its own network made of pictures that it has learned from.
         judged: pairs of what a network, its own or one that was trained like it, made of pictures that it learned from
             and of others; the others of all pairs are what figures are of.
-        rate: share of known pictures that may be rejected; None: nothing is.
+        rate: share of known pictures that may be rejected; None or 0: nothing is.
         seed: of a sample of many pictures.
     """
     logits = np.concatenate([others.logits for _, others in judged])
     labels = np.concatenate([others.labels for _, others in judged])
-    classifier.temperature = fit_temperature(logits, labels)
+    classifier.temperature, classifier.rejection = fit_temperature(logits, labels), None
     classifier.thresholds = thresholds = find_thresholds(
         classifier.probabilities(torch.from_numpy(logits / classifier.temperature)).numpy(), labels
     )
@@ -135,23 +135,33 @@ def calibrate(
         return Calibration(classifier.temperature, None, None, thresholds, None, {}, None, None)
     divided = (logits / classifier.temperature).astype(np.float32)
     before, after = (Evaluation(rows, labels, classifier.classes).calibration_error for rows in (logits, divided))
-    if rate is None:
+    if not rate:
         return Calibration(classifier.temperature, before, after, thresholds, None, {}, None, None)
     found = [measure_strangeness(_few(first, seed), others) for first, others in judged]
     score, auroc = choose_score(found)
-    threshold = find_threshold(np.concatenate([one.scores[score] for one in found]), rate)
+    scores = np.concatenate([one.scores[score] for one in found])
+    threshold = find_threshold(scores, rate)
     classifier.rejection = make_rejection(score, learned, threshold, rate, seed)
-    return Calibration(classifier.temperature, before, after, thresholds, score, auroc, threshold, rate)
+    rejected = float((scores > threshold).mean())
+    return Calibration(classifier.temperature, before, after, thresholds, score, auroc, threshold, rejected)
 
 
-def look(classifier: Classifier, pictures: Pictures, on_picture: Callable[[], object] | None = None) -> Seen:
-    """What a classifier's network makes of pictures whose classes it knows; its embeddings are kept in the cache.
+def look(
+    classifier: Classifier, pictures: Pictures, on_picture: Callable[[], object] | None = None, *, keep: bool = True
+) -> Seen:
+    """What a classifier's network makes of pictures whose classes it knows.
+
+    Args:
+        classifier: which.
+        pictures: a labelled set.
+        on_picture: called for each, for a progress bar.
+        keep: whether the cache is used.
 
     Raises:
         DataError: a class is not the classifier's.
         PictureError: a picture cannot be decoded.
     """
-    embeddings = Embedder(classifier)(pictures, on_picture=on_picture)
+    embeddings = Embedder(classifier, keep=keep)(pictures, on_picture=on_picture)
     return seen_by(classifier, embeddings, match_labels(pictures, classifier.classes, classifier.class_ids))
 
 
@@ -195,8 +205,9 @@ def fit_temperature(logits: Values, labels: NDArray[np.int64]) -> float:
 def find_thresholds(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, ...] | None:
     """From which probability on the answer is yes.
 
-    Of two classes: for the second, where most answers are right; but only where that is more than chance would do
-    (McNemar's test against one half). Of several labels: for each, where F1 is highest. Of more classes there is none.
+    Of two classes: for the second, where most answers are right. Of several labels: for each, where F1 is highest. It
+    leaves one half only where it does better on pictures that it was not found on, each half of them judged by what
+    the other half says: of two classes by McNemar's test, of several labels by F1. Of more classes there is none.
 
     Args:
         shares: probabilities, float64 `[N, K]`, of pictures that were not learned from.
@@ -206,25 +217,44 @@ def find_thresholds(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> t
         `[1]`, `[K]`, or None: one half.
     """
     if labels.ndim == 2:
-        return tuple(_best_f1(column, truth) for column, truth in zip(shares.T, labels.T, strict=True))
+        return tuple(_find_threshold(*column, _f1) for column in zip(shares.T, labels.T, strict=True))
     if shares.shape[1] != 2:
         return None
     second = shares[:, 1]
-
-    def right(at: float) -> NDArray[np.bool_]:
-        is_right: NDArray[np.bool_] = (second >= at) == labels
-        return is_right
-
-    best = min(_between(second), key=lambda at: (-int(right(at).sum()), abs(at - THRESHOLD)))
-    return None if compare_answers(right(THRESHOLD), right(best)).p_value >= LEVEL else (best,)
+    crossed = _crossed(second, labels, _count_right)
+    if compare_answers((second >= THRESHOLD) == labels, crossed == labels).p_value >= LEVEL:
+        return None
+    return (_best(second, labels, _count_right),)
 
 
-def _best_f1(shares: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    def f1(at: float) -> float:
-        found = shares >= at
-        return 2 * int((found & (truth == 1)).sum()) / max(1, int(found.sum() + truth.sum()))
+Merit = Callable[[NDArray[np.bool_], NDArray[np.int64]], float]
 
-    return min((*_between(shares), THRESHOLD), key=lambda at: (-f1(at), abs(at - THRESHOLD)))
+
+def _count_right(answers: NDArray[np.bool_], truth: NDArray[np.int64]) -> float:
+    return float((answers == truth).sum())
+
+
+def _f1(answers: NDArray[np.bool_], truth: NDArray[np.int64]) -> float:
+    return 2 * float((answers & (truth == 1)).sum()) / max(1, int(answers.sum() + truth.sum()))
+
+
+def _find_threshold(shares: NDArray[np.float64], truth: NDArray[np.int64], merit: Merit) -> float:
+    """The best threshold; one half where it is no better on pictures that it was not found on."""
+    better = merit(_crossed(shares, truth, merit), truth) > merit(shares >= THRESHOLD, truth)
+    return _best(shares, truth, merit) if better else THRESHOLD
+
+
+def _crossed(shares: NDArray[np.float64], truth: NDArray[np.int64], merit: Merit) -> NDArray[np.bool_]:
+    """Answers, each half of the pictures by the threshold that is best on the other."""
+    first = np.arange(len(shares)) % 2 == 0
+    answers = np.empty(len(shares), dtype=bool)
+    for half in (first, ~first):
+        answers[half] = shares[half] >= _best(shares[~half], truth[~half], merit)
+    return answers
+
+
+def _best(shares: NDArray[np.float64], truth: NDArray[np.int64], merit: Merit) -> float:
+    return min((*_between(shares), THRESHOLD), key=lambda at: (-merit(shares >= at, truth), abs(at - THRESHOLD)))
 
 
 def _between(shares: NDArray[np.float64]) -> list[float]:
@@ -271,13 +301,14 @@ def measure_strangeness(learned: Seen, judged: Seen) -> Strangeness:
         learned: pictures that were learned from.
         judged: pictures that were not.
     """
-    scores = {score: _score(score, learned, judged) for score in SCORES}
     classes = learned.logits.shape[1]
     if classes < 3:
-        return Strangeness(scores, {})
+        return Strangeness({"neighbours": _score("neighbours", learned, judged)}, {})
     from sklearn.metrics import roc_auc_score
 
-    found: dict[Score, list[float]] = {score: [] for score in SCORES}
+    tried = [s for s in SCORES if s != "mahalanobis" or learned.embeddings.shape[1] <= WIDEST]
+    scores = {score: _score(score, learned, judged) for score in tried}
+    found: dict[Score, list[float]] = {score: [] for score in tried}
     for out in np.array_split(np.arange(classes), min(HELD_OUT, classes)):
         if classes - len(out) < 2:
             continue
@@ -289,7 +320,7 @@ def measure_strangeness(learned: Seen, judged: Seen) -> Strangeness:
         place = np.searchsorted(stays, fewer.labels)
         narrowed = Seen(fewer.embeddings, fewer.logits[:, stays], place)
         asked = Seen(judged.embeddings, judged.logits[:, stays], judged.labels)
-        for score in SCORES:
+        for score in tried:
             found[score].append(float(roc_auc_score(strange, _score(score, narrowed, asked))))
     return Strangeness(scores, {score: float(np.mean(values)) for score, values in found.items() if values})
 
@@ -299,8 +330,8 @@ def choose_score(found: list[Strangeness]) -> tuple[Score, dict[Score, float]]:
     told = [one.auroc for one in found if one.auroc]
     if not told:
         return "neighbours", {}
-    mean = {score: float(np.mean([auroc[score] for auroc in told])) for score in SCORES}
-    return max(SCORES, key=lambda score: mean[score]), mean
+    mean = {score: float(np.mean([auroc[score] for auroc in told])) for score in told[0]}
+    return max(mean, key=lambda score: mean[score]), mean
 
 
 def find_threshold(scores: Values, rate: float) -> float:

@@ -1,7 +1,8 @@
 """Teaching a classifier more: new pictures and corrected labels, in a moment, without forgetting any.
 
 A head on embeddings is trained anew on all that it has ever been given, which the classifier's memory holds; the
-network before it stays as it is. So what comes out does not depend on the order of teaching.
+network before it stays as it is. So, up to rounding, the order of teaching does not matter (but for a dense head, whose
+training draws pictures at random).
 """
 
 from __future__ import annotations
@@ -134,8 +135,10 @@ def _relearn(classifier: Classifier, memory: Memory, classes: tuple[str, ...]) -
     single = classifier.model.num_classes == 1 and len(classes) == 2
     examples = Examples(memory.embeddings.numpy(), memory.labels.numpy(), classes, None, single)
     (head,) = fit_heads(cast(Kind, memory.kind), examples, (memory.setting,))
-    learned = join_head(classifier, head, classes, dict(classifier.facts))
-    rejection = classifier.rejection and _renew(classifier.rejection, learned, examples)
+    facts = {name: value for name, value in classifier.facts.items() if name != "metrics"}  # of what it was before
+    learned = join_head(classifier, head, classes, facts)
+    _, plain = np.unique(memory.contents.numpy(), axis=0, return_index=True)  # of each picture's views the first
+    rejection = classifier.rejection and _renew(classifier.rejection, learned, examples.select(plain))
     thresholds = classifier.thresholds if classes == classifier.classes else None
     return replace(
         learned, temperature=classifier.temperature, rejection=rejection, thresholds=thresholds, memory=memory

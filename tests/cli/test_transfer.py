@@ -14,6 +14,7 @@ from eyebright.classifier import Classifier
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
 from eyebright.errors import ModelError, RunError
+from eyebright.layers.rejection import Rejection, RejectionOptions
 from eyebright.transferring import open_backbone, transfer_from
 
 SIDE = 24
@@ -206,7 +207,7 @@ def test_a_run_is_calibrated(eyebright, tmp_path):
     done = eyebright("calibrate", run)
     assert done.returncode == 0, done.stderr
     assert "the calibration error goes from" in done.stdout
-    assert "which tells left-out classes best (AUROC max_softmax" in done.stdout
+    assert "best of those at telling known classes that are left out in turn (AUROC max_softmax" in done.stdout
     made = Classifier.load(run / "calibrated.safetensors")
     assert made.rejection.options.rate == 0.05
     judged = json.loads(eyebright("evaluate", run / "calibrated.safetensors", "--data", "digits", "--json").stdout)
@@ -240,3 +241,70 @@ def test_several_labels_are_not_calibrated(eyebright, backbone, tmp_path):
     done = eyebright("calibrate", tmp_path / "several.safetensors", "--data", "digits")
     assert done.returncode == 1
     assert "answers with several labels" in done.stderr
+
+
+def test_a_classifier_file_alone_needs_data(eyebright, backbone):
+    done = eyebright("calibrate", backbone)
+    assert done.returncode == 1
+    assert "no pictures were named to calibrate" in done.stderr
+
+
+def test_a_classifier_as_weights_brings_its_prepare(backbone, tmp_path, refuses):
+    """Not the published one, though the network has one."""
+    plan = choose_plan("cpu", "float32", training=False)
+    model = eb.create_model("resnet18", num_classes=10, seed=0)
+    prepare = Prepare(resize=64, crop=64)
+    Classifier(model, tuple("abcdefghij"), prepare, {}, plan).save(tmp_path / "own.safetensors")
+    assert open_backbone("resnet18", str(tmp_path / "own.safetensors")).prepare == prepare
+    with refuses(ModelError, "which is no network's name"):
+        open_backbone(backbone, "imagenet")
+
+
+def test_a_transfer_begins_a_training(eyebright, backbone, photos, tmp_path):
+    """A classifier that remembers and rejects is also a file of weights."""
+    eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK, "--head", "linear")
+    made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
+    assert made.memory is not None
+    assert made.rejection is not None
+    model = eb.create_model("resnet20_cifar", weights=tmp_path / "out" / "classifier.safetensors")
+    assert all(torch.equal(value, made.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_runs_folder_is_not_written_into(eyebright, photos, tmp_path):
+    eyebright("train", "lenet5-digits", "--set", "training.epochs=1", "--out", tmp_path / "run")
+    before = (tmp_path / "run" / "classifier.safetensors").read_bytes()
+    done = eyebright("transfer", photos, "--from", tmp_path / "run", "--out", tmp_path / "run", *QUICK)
+    assert done.returncode == 1
+    assert "there is a run in" in done.stderr
+    assert (tmp_path / "run" / "classifier.safetensors").read_bytes() == before
+
+
+def test_broken_off_the_same_command_goes_on(eyebright, backbone, photos, tmp_path, monkeypatch):
+
+    def interrupt(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    command = ("transfer", photos, "--from", backbone, *QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("eyebright.transferring.evaluate_any", interrupt)
+        assert eyebright(*command).returncode == 130
+    assert (tmp_path / "runs" / "transfer-photos" / "kept").is_dir()
+    assert eyebright(*command).returncode == 0
+    assert (tmp_path / "runs" / "transfer-photos" / "transfer.json").exists()
+    assert not (tmp_path / "runs" / "transfer-photos" / "kept").exists()
+    assert eyebright(*command).returncode == 0
+    assert (tmp_path / "runs" / "transfer-photos-2" / "transfer.json").exists()
+
+
+def test_views_do_not_hide_strangers(eyebright, backbone, photos, tmp_path):
+    made = Classifier.load(backbone)
+    options = RejectionOptions(score="energy", threshold=-1e9, rate=0.05, features=64, references=0)
+    made.rejection = Rejection(options)
+    made.save(tmp_path / "doubting.safetensors")
+    picture = photos / "val" / "red things" / "0.png"
+    for views in ("centre", "shifted"):
+        seen = eyebright("predict", tmp_path / "doubting.safetensors", picture, "--views", views, "--json")
+        said = json.loads(seen.stdout)[0]
+        assert said["known"] is False
+        assert said["answer"] == "none of these"

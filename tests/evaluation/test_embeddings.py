@@ -13,7 +13,6 @@ from eyebright.data.augment import Augment
 from eyebright.data.images import ImageFiles, Images
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
-from eyebright.errors import ModelError
 from eyebright.evaluation import embeddings
 from eyebright.evaluation.embeddings import Embedder, View
 
@@ -39,9 +38,9 @@ def computed(monkeypatch):
     counts = []
     original = Classifier.embeddings
 
-    def count(self, inputs, maps=False):
+    def count(self, inputs):
         counts.append(len(inputs))
-        return original(self, inputs, maps)
+        return original(self, inputs)
 
     monkeypatch.setattr(Classifier, "embeddings", count)
     return lambda: (sum(counts), counts.clear())[0]
@@ -62,16 +61,17 @@ def test_the_head_makes_the_logits_of_them(pictures):
     assert not backbone.model.head._forward_pre_hooks
 
 
-def test_maps_are_what_is_pooled(pictures):
-    backbone = make_backbone()
-    maps = Embedder(backbone, maps=True)(pictures)
-    assert maps.shape == (21, 64, 8, 8)
-    np.testing.assert_allclose(maps.mean((2, 3)), Embedder(backbone)(pictures), rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_without_pooling_before_its_head_has_no_maps(pictures, refuses):
-    with refuses(ModelError, "does not pool over all places before its last layer"):
-        Embedder(make_backbone("alexnet", resize=64, crop=64), maps=True)(pictures)
+def test_maps_for_a_head_that_flattens_them_are_others(pictures):
+    """The same weights, found under another key: such a network does not pool."""
+    found = {}
+    for maps in (False, True):
+        head = {"kind": "dense", "hidden": 4, "maps": maps, "input_size": 32}
+        model = eb.create_model("resnet20_cifar", num_classes=10, seed=0, head=head)
+        plain = make_backbone()
+        found[maps] = Embedder(Classifier(model, plain.classes, plain.prepare, {}, plain.plan))(pictures)
+    assert found[True].shape == (21, 64 * 8 * 8)
+    averages = found[True].reshape(21, 64, 64).mean(axis=2)
+    np.testing.assert_allclose(averages, found[False], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11_bn", "googlenet", "inception_v3", "resnet18", "lenet5"])

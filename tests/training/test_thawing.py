@@ -196,9 +196,12 @@ def test_a_head_on_embeddings_is_trained_as_behind_a_frozen_network(weights):
 
 def test_each_picture_is_seen_once(weights, monkeypatch):
     seen, original = [], Classifier.embeddings
-    monkeypatch.setattr(
-        Classifier, "embeddings", lambda self, x, maps=False: seen.append(len(x)) or original(self, x, maps)
-    )
+
+    def look(self, inputs):
+        seen.append(len(inputs))
+        return original(self, inputs)
+
+    monkeypatch.setattr(Classifier, "embeddings", look)
     recipe, splits = recipe_of(weights, **FROZEN, embeddings=True), make_splits()
     list(eb.Fit(recipe, splits))
     assert sum(seen) == len(splits.train) + len(splits.val)
@@ -270,3 +273,8 @@ def test_embeddings_are_not_augmented(weights):
     values = recipe_of(weights, **FROZEN, embeddings=True).model_dump(mode="json", exclude_none=True)
     with pytest.raises(RecipeError, match="embeddings are of the pictures as they are"):
         make_recipe(values | {"augment": {"horizontal_flip": 0.5}})
+
+
+def test_a_head_that_is_frozen_cannot_be_first(weights, refuses):
+    with refuses(RecipeError, "head_epochs = 1, but the head of resnet20_cifar is not trained"):
+        eb.Fit(recipe_of(weights, freeze=["head"], head_epochs=1), make_splits())

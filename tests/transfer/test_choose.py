@@ -13,7 +13,7 @@ from eyebright.data.images import Images
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
 from eyebright.device import choose_plan
-from eyebright.errors import DataError
+from eyebright.errors import DataError, ModelError
 from eyebright.training.fit import Fit
 from eyebright.transfer import choose
 from eyebright.transfer.choose import Search
@@ -173,8 +173,10 @@ def test_what_is_done_is_not_done_again(search, monkeypatch):
     assert len(trained) >= 5
 
 
-def test_what_would_take_too_long_is_left_out(search):
-    found = search(kinds=("linear",), tune=(2, None), seconds=0.5).run()
+def test_what_would_take_too_long_is_left_out(search, monkeypatch):
+    monkeypatch.setattr("eyebright.transfer.tuning.PASSES", 10**8)
+    monkeypatch.setattr("eyebright.transfer.tuning.MOST_EPOCHS", 10**5)
+    found = search(kinds=("linear",), tune=(2, None), seconds=600).run()
     assert [one.name for one in found.candidates] == ["linear on embeddings"]
     assert [text.partition(":")[0] for text in found.left_out] == ["last 2 layers tuned", "all layers tuned"]
     assert "would take about" in found.left_out[0]
@@ -227,10 +229,73 @@ def test_groups_stay_together(search):
 def test_a_single_picture_of_a_class_is_refused(search, refuses):
     train = make_pictures(13)
     splits = Splits(train.select([*np.flatnonzero(train.labels != 2).tolist(), 2]), None, make_pictures(30))
-    with refuses(DataError, "the class 'c' has 1 pictures to learn from"):
+    with refuses(DataError, "there is a class with 1 pictures; fewest pictures has 'c'"):
         search(splits)
 
 
 def test_a_single_output_for_three_classes_is_refused(search, refuses):
     with refuses(DataError, "a single output for 3 classes"):
         search(single_output=True)
+
+
+def test_too_few_groups_are_refused(search, refuses):
+    splits = make_splits(60)
+    groups = tuple(f"patient {label}" for label in splits.train.labels)
+    splits = dataclasses.replace(splits, train=dataclasses.replace(splits.train, groups=groups))
+    with refuses(DataError, "there is a class with 1 groups of pictures"):
+        search(splits)
+
+
+def test_the_same_picture_twice_is_on_one_side(search):
+    splits = make_splits(60)
+    pixels = np.concatenate([splits.train.pixels, splits.train.pixels[:20]])
+    labels = np.concatenate([splits.train.labels, splits.train.labels[:20]])
+    train = Images(pixels, labels, splits.classes)
+    for kept, _ in search(Splits(train, None, splits.test)).cuts:
+        for number in range(20):
+            assert (number in kept) == (60 + number in kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"kinds": ("prototypes",), "single_output": True}, DataError, "the head 'prototypes' for a single output"),
+        ({"tune": (50,)}, ModelError, "the last 50 layers of resnet20_cifar were to be tuned"),
+        ({"tune": (0,)}, ModelError, "the last 0 layers of resnet20_cifar were to be tuned"),
+    ],
+)
+def test_what_cannot_be_tried_is_said_at_once(search, refuses, changes, error, said):
+    with refuses(error, said):
+        search(make_splits(40, 2), **changes)
+
+
+def test_pictures_of_different_shapes_are_refused(search, backbone, refuses, monkeypatch):
+    monkeypatch.setattr(backbone, "prepare", Prepare(resize=SIDE))
+    with refuses(ModelError, "is shown pictures of different shapes: resize = 20"):
+        search()
+
+
+def test_without_time_the_first_head_is_tried(search):
+    found = search(seconds=0.0, tune=(2,)).run()
+    assert [one.name for one in found.candidates] == ["prototypes on embeddings"]
+    assert len(found.left_out) == 4
+    assert all("no time was left" in said for said in found.left_out)
+
+
+def test_many_pictures_have_no_views(search, monkeypatch):
+    monkeypatch.setattr(choose, "MANY", 60)
+    said = []
+    assert search(views=2, say=said.append).views == 0
+    assert "are enough" in said[0]
+
+
+@pytest.mark.parametrize("name", ["lenet5_1998", "airbench", "alexnet"])
+def test_other_networks_can_be_tuned(name, search, backbone, monkeypatch):
+    """Heads that are no dense layer with a bias; dense layers on the maps of one size."""
+    size = {"lenet5_1998": 32, "airbench": SIDE, "alexnet": 64}[name]
+    model = eb.create_model(name, num_classes=10, seed=0)
+    prepare = Prepare(resize=size, crop=size, channels=model.in_channels, mean=(0.3,), std=(0.2,))
+    other = Classifier(model, backbone.classes, prepare, {}, backbone.plan)
+    made = search(kinds=("linear",), tune=(1,))
+    found = dataclasses.replace(made, backbone=other).run()
+    assert [one.name for one in found.candidates] == ["linear on embeddings", "last 1 layers tuned"]

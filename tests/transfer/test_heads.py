@@ -13,9 +13,10 @@ from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
 from eyebright.errors import InputSizeError, ModelError
 from eyebright.evaluation.embeddings import Embedder
+from eyebright.models.catalog import list_models
 from eyebright.transfer import heads
 from eyebright.transfer.heads import Examples, answer, choose_head, fit_heads, mean_loss
-from eyebright.transfer.joined import join_head
+from eyebright.transfer.joined import join_head, put_fitted
 
 CLASSES = ("a", "b", "c")
 
@@ -123,6 +124,30 @@ def test_the_same_seed_gives_the_same_head(kind):
     np.testing.assert_array_equal(answer(one, examples.values), answer(other, examples.values))
 
 
+def test_a_class_without_examples_is_never_answered():
+    examples = make_examples(classes=3)
+    fewer = Examples(examples.values, examples.labels % 2, CLASSES)
+    for kind in heads.KINDS:
+        head, _ = choose_head(kind, fewer)
+        noise = np.random.default_rng(0).normal(size=(200, 12)).astype(np.float32) * 5 + 3
+        assert (answer(head, noise).argmax(axis=1) == 2).mean() < 0.02
+
+
+def test_a_class_with_one_picture_among_many_is_no_hindrance():
+    many = make_examples(count=4200)
+    labels = np.where(np.arange(4200) == 7, 2, many.labels % 2)
+    groups = tuple(str(number // 3) for number in range(4200))
+    _, setting = choose_head("prototypes", Examples(many.values, labels, CLASSES, groups))
+    assert setting == heads.SETTINGS["prototypes"][2]
+
+
+def test_neighbours_answer_at_every_place_of_a_map():
+    head = fit("neighbours", make_examples(), 3)
+    places = torch.randn(2, 4, 5, 12)
+    expected = head(places.flatten(0, 2)).reshape(2, 4, 5, 3)
+    torch.testing.assert_close(head(places), expected)
+
+
 @pytest.mark.parametrize("kind", ["linear", "neighbours", "prototypes"])
 def test_the_setting_is_chosen_by_what_was_not_learned_from(kind):
     """With labels by chance, whatever says least is best; on the training examples it would be what says most."""
@@ -226,6 +251,36 @@ def test_a_joined_one_with_a_single_output(pictures):
     joined = join_head(backbone, head, ("a", "b"), {})
     assert joined.model.num_classes == 1
     assert eb.evaluate(joined, two).top1 > 0.9
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_linear_head_can_stand_in_every_network(name):
+    """What is built again from the options has the same weights by name and shape."""
+    with torch.device("meta"):
+        joined = eb.create_model(name)
+        put_fitted(joined, torch.nn.Linear(joined.head.in_features, 2))
+        again = eb.create_model(name, **joined.model_options)
+        again.remove_auxiliary_heads()
+    assert joined.num_classes == 2
+    assert {key: value.shape for key, value in again.state_dict().items()} == {
+        key: value.shape for key, value in joined.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("kind", heads.KINDS)
+def test_a_head_behind_flattened_maps_is_saved_and_loaded(kind, pictures, tmp_path):
+    plain = make_backbone()
+    head = {"kind": "dense", "hidden": 4, "maps": True, "input_size": 32}
+    model = eb.create_model("resnet20_cifar", num_classes=10, seed=0, head=head)
+    backbone = Classifier(model, plain.classes, plain.prepare, {}, plain.plan)
+    examples = examples_of(backbone, pictures)
+    fitted = fit(kind, examples, heads.SETTINGS[kind][0])
+    joined = join_head(backbone, fitted, CLASSES, {})
+    joined.save(tmp_path / "joined.safetensors")
+    loaded = Classifier.load(tmp_path / "joined.safetensors", device="cpu")
+    loaded.plan = backbone.plan
+    inputs = torch.cat([backbone.prepare(pictures.read(i)) for i in range(16)])
+    np.testing.assert_array_equal(loaded.logits(inputs).numpy(), joined.logits(inputs).numpy())
 
 
 @pytest.mark.parametrize("kind", ["dense", "neighbours"])

@@ -100,6 +100,13 @@ def test_the_score_is_chosen_by_classes_that_are_left_out():
     assert choose_score([rejecting.measure_strangeness(two, two)]) == ("neighbours", {})
 
 
+def test_a_covariance_of_very_many_features_is_not_made(monkeypatch):
+    monkeypatch.setattr(rejecting, "WIDEST", 10)
+    found = rejecting.measure_strangeness(make_seen(), make_seen(200, seed=1))
+    assert set(found.scores) == set(found.auroc) == {"max_softmax", "energy", "neighbours"}
+    assert choose_score([found])[0] in found.scores
+
+
 # in a classifier
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -149,10 +156,10 @@ def test_a_classifier_says_none_of_these(doubting, pictures):
     (stranger,) = classifier.predict(strangers)
     assert not stranger.known
     assert stranger.best == NONE
-    assert str(stranger).startswith("picture 0: none of these; if it were, ")
+    assert str(stranger).startswith("picture 0: none of these; if one of them, ")
     assert stranger.top(1)[0][0] in CLASSES
     assert sum(stranger.probabilities) == pytest.approx(1)
-    assert found.rate == 0.1
+    assert found.rejected == pytest.approx(0.1)
     assert found.threshold == classifier.rejection.options.threshold
 
 
@@ -226,7 +233,7 @@ def test_several_labels_get_a_temperature_alone(classifier, pictures):
     assert found.score is None
     assert classifier.rejection is None
     assert len(found.thresholds) == 5
-    assert found.sentences()[0].startswith("thresholds: ")
+    assert found.sentences()[0].startswith("yes from a probability of ")
 
 
 def test_options_are_checked():
@@ -263,6 +270,7 @@ def test_thresholds_decide_and_travel(classifier, pictures, tmp_path):
     two.thresholds = (0.9,)
     two.save(tmp_path / "two.safetensors")
     loaded = Classifier.load(tmp_path / "two.safetensors", device="cpu")
+    loaded.plan = classifier.plan
     assert loaded.thresholds == (0.9,)
     pixels = list(pictures[0][0][:40])
     answers = loaded.predict(pixels)

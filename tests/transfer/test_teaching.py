@@ -184,8 +184,15 @@ def test_the_command(eyebright, draw, red_or_green, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "new class: blue" in done.stdout
-    assert "2 new, 0 corrected, 0 known already; called blue before 0 of 2, now 2;" in done.stdout
+    assert "2 new, 0 corrected, 0 known already; recognised as blue: 0 of 2 before, 2 now;" in done.stdout
     assert Classifier.load(path).classes == ("red", "green")
     done = eyebright("teach", path, *draw("red", 1), "--label", "red", "--json")
     assert '"added": 1' in done.stdout
     assert len(Classifier.load(path).memory.labels) == 13
+
+
+def test_a_taught_one_does_not_claim_the_old_figures(draw, red_or_green):
+    classifier, _ = red_or_green
+    classifier.facts["metrics"] = {"test_accuracy": 1.0}
+    assert "metrics" not in teach(classifier, draw("red", 1), "red").classifier.facts
+    assert "metrics" in classifier.facts
