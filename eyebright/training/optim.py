@@ -23,7 +23,7 @@ def make_optimizer(model: Network, training: TrainingSection) -> Optimizer:
     if training.optimizer == "muon":
         return _make_muon(model, training)
     shares = _stage_shares(model, training.stage_factor)
-    heads = {id(parameter) for parameter in model.standing_head.parameters()}
+    heads = {id(parameter) for parameter in model.standing_head.parameters()} if training.start_decay else set()
     chosen: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -46,6 +46,8 @@ class Thawing:
 
     def begin(self, epoch: int) -> None:
         """Prepares the network for an epoch, counted from 0."""
+        if not self.training.head_epochs:
+            return
         waiting = self.waiting(epoch)
         still = list(self._still)
         for place, (weights, held) in enumerate(self._stages):
