@@ -29,6 +29,7 @@ from eyebright.device import choose_plan
 from eyebright.evaluation.evaluate import Evaluation, compute_logits, evaluate
 from eyebright.files import file_digest
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, save_figure, tidy
+from eyebright.models.create import create_model
 from eyebright.training.fit import Fit
 from eyebright.training.progress import Display
 from eyebright.training.recipe import Recipe, make_recipe
@@ -83,7 +84,8 @@ def judge(search: Search, path: Path, screen: Display) -> dict[str, Any]:
     if not path.exists():
         candidates, _ = search.judge()
         evaluation, seconds = train_scratch(search, screen)
-        count = sum(parameter.numel() for parameter in search.backbone.model.parameters())
+        model = create_model(search.backbone.model.model_name, num_classes=len(search.splits.classes))
+        count = sum(parameter.numel() for parameter in model.parameters())
         rows = [(SCRATCH, evaluation, seconds, count)]
         rows += [(one.name, one.evaluation, one.seconds, one.trained) for one in candidates]
         said = {

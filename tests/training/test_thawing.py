@@ -141,10 +141,10 @@ def test_the_pull_is_towards_the_start(weights):
 
     def distance(pull):
         fit = eb.Fit(recipe_of(weights, start_decay=pull, learning_rate=0.02), splits)
-        start = {name: value.clone() for name, value in fit.model.named_parameters()}
+        start = {name: value.detach().clone() for name, value in fit.model.named_parameters()}
         list(fit)
         return {
-            name: float((value - start[name]).norm() / (start[name].norm() + 1e-9))
+            name: float((value.detach() - start[name]).norm() / (start[name].norm() + 1e-9))
             for name, value in fit.model.named_parameters()
         }
 
