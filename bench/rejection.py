@@ -37,6 +37,7 @@ from eyebright.transfer.rejecting import (
     MOST,
     RATE,
     Seen,
+    choose_score,
     find_threshold,
     fit_temperature,
     look,
@@ -107,7 +108,7 @@ def measure(given: argparse.Namespace, left_out: tuple[str, ...]) -> dict[str, A
     few = parts["train"].select(sample(min(MOST, len(parts["train"])), len(parts["train"]), 0))
     learned, val, test = (look(classifier, part) for part in (few, parts["val"], parts["test"]))
     told = measure_strangeness(learned, val)
-    chosen = max(told.auroc, key=lambda score: told.auroc[score])
+    chosen, _ = choose_score([told])
     temperature = fit_temperature(val.logits, val.labels)
     errors = [
         Evaluation((test.logits / factor).astype(np.float32), test.labels, classifier.classes).calibration_error

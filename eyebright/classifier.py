@@ -24,7 +24,7 @@ from eyebright.layers.rejection import Rejection, RejectionOptions
 from eyebright.models.create import create_model
 from eyebright.models.published import find_weights
 from eyebright.models.weights import fetch_weights
-from eyebright.tensors import read_safetensors, write_safetensors
+from eyebright.tensors import read_safetensors, with_prefix, write_safetensors
 
 FORMAT_VERSION = 2  # 1 has no temperature, rejection or memory
 CLASSIFIER = "classifier.safetensors"  # its name in the folder of a run
@@ -429,7 +429,7 @@ class Classifier:
                 model = create_model(header.pop("model"), **header.pop("options"))
             if strange := [name for name in tensors if not name.startswith(PREFIXES)]:
                 raise ValueError(f"it has unknown weights: {', '.join(sorted(strange)[:3])}")
-            weights = _with_prefix(tensors, "model.")
+            weights = with_prefix(tensors, "model.")
             check_weights(weights, model.state_dict())
             model.to_empty(device="cpu").load_state_dict(weights)
             classes = header.pop("classes")
@@ -449,16 +449,12 @@ class Classifier:
             raise not_a(path, "classifier", f"its parts do not fit together: {reason}") from error
 
 
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def _read_rejection(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> Rejection | None:
     given = header.pop("rejection", None)
     if given is None:
         return None
     rejection = Rejection(RejectionOptions.model_validate(given))
-    rejection.load_state_dict(_with_prefix(tensors, "rejection."))
+    rejection.load_state_dict(with_prefix(tensors, "rejection."))
     return rejection
 
 
@@ -466,7 +462,7 @@ def _read_memory(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> Memor
     given = header.pop("memory", None)
     if given is None:
         return None
-    memory = Memory(str(given["kind"]), float(given["setting"]), **_with_prefix(tensors, "memory."))
+    memory = Memory(str(given["kind"]), float(given["setting"]), **with_prefix(tensors, "memory."))
     if len({len(value) for value in memory.tensors().values()}) != 1:
         raise ValueError("its memory has embeddings, labels and contents of different numbers of pictures")
     return memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -142,6 +142,11 @@ def _what_else(start: bytes) -> str:
     if start[8:9] == b"{":
         return "it is another program's safetensors file, or damaged: it does not begin with a checksum"
     return f"it is none, or damaged: it begins with the bytes {start[:8].hex(' ')}"
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those tensors whose names begin so, under the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def tensor_digest(tensor: Tensor) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from rich.console import Console
 
 from eyebright.classifier import CLASSIFIER, Classifier
@@ -23,7 +23,7 @@ from eyebright.device import choose_plan, describe_machine
 from eyebright.errors import DataError, ModelError, OutputError, RunError, StoredFileError
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
-from eyebright.files import as_output_error, make_folder, write_json
+from eyebright.files import make_folder, write_json
 from eyebright.inspection.candidates import draw_transfer, say_transfer
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.style import save_figure
@@ -32,6 +32,7 @@ from eyebright.models.create import create_model, is_file
 from eyebright.models.published import WEIGHTS
 from eyebright.road import free_folder, load_own_parts, open_classifier, shared_notes
 from eyebright.training.progress import Display
+from eyebright.training.run import alone
 from eyebright.transfer.choose import Search, Transfer
 from eyebright.transfer.heads import Kind
 from eyebright.transfer.rejecting import MOST, RATE, Calibration, calibrate, look
@@ -325,17 +326,5 @@ def _check_folder(path: Path) -> None:
 def _folder(path: Path) -> Iterator[None]:
     """The folder, made and kept from other processes."""
     make_folder(path / "kept")
-    with as_output_error(path):
-        lock = FileLock(path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError(
-                f"another process is at work in {path}",
-                expected="one process for a folder",
-                remedy="wait until it is done, or choose another folder with --out",
-            ) from error
-    try:
+    with alone(FileLock(path / ".lock"), path, "at work in"):
         yield
-    finally:
-        lock.release()

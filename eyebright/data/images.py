@@ -136,6 +136,11 @@ class ImageFiles:
         return ImageFiles(paths, self.labels[chosen], self.classes, groups)
 
 
+def blank_pictures(labels: Labels, classes: tuple[str, ...], groups: tuple[str, ...] | None = None) -> Images:
+    """Pictures of one black pixel, for cuts: these go by labels and groups alone."""
+    return Images(np.zeros((len(labels), 1, 1, 1), dtype=np.uint8), labels, classes, None, groups)
+
+
 def join(first: Pictures, second: Pictures) -> Pictures:
     """The pictures of both, one after the other; both in memory, or both on disk.
 

@@ -163,8 +163,10 @@ def _head_shapes(weights: Mapping[str, Tensor], model: Network) -> dict[str, tup
 
 
 def _put_head(model: Network, options: Mapping[str, Any], num_classes: int) -> None:
-    put_head(model, HEAD_OPTIONS.validate_python(options), num_classes)
-    model.model_options = {**model.model_options, "num_classes": num_classes, "head": _check_head("", options)}
+    head = HEAD_OPTIONS.validate_python(options)
+    put_head(model, head, num_classes)
+    described = head.model_dump(exclude_none=True)
+    model.model_options = {**model.model_options, "num_classes": num_classes, "head": described}
 
 
 def is_file(path: str | Path) -> bool:

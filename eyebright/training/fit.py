@@ -27,6 +27,7 @@ from eyebright.layers.freezing import freeze
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
 from eyebright.random import generator, seeded
+from eyebright.tensors import with_prefix
 from eyebright.training.average import WeightAverage
 from eyebright.training.embedded import embed_parts
 from eyebright.training.first import create_first, introduce
@@ -328,7 +329,7 @@ class Fit:
             epoch, step, step_in_epoch = (int(values[name]) for name in ("epoch", "step", "step_in_epoch"))
             if step != epoch * self.loader.steps + step_in_epoch or min(epoch, step, step_in_epoch) < 0:
                 raise ValueError(f"its step {step} is not step {step_in_epoch} of epoch {epoch + 1}")
-            best = values["best"] and _Best(**values["best"], weights=_with_prefix(state.tensors, "best."))
+            best = values["best"] and _Best(**values["best"], weights=with_prefix(state.tensors, "best."))
             plateau, totals = Plateau(**values["plateau"]), _Totals(**values["totals"])
             average_updates = int(values["average_updates"])
             self._check_tensors(state.tensors, best is not None)
@@ -338,10 +339,10 @@ class Fit:
                 expected="a state of the same recipe, classes and seed",
                 remedy="resume with the recipe in the run's own folder",
             ) from error
-        self.model.load_state_dict(_with_prefix(state.tensors, "model."))
-        load_optimizer_tensors(self.optimizer, _with_prefix(state.tensors, "optimizer."))
+        self.model.load_state_dict(with_prefix(state.tensors, "model."))
+        load_optimizer_tensors(self.optimizer, with_prefix(state.tensors, "optimizer."))
         if self.average is not None:
-            self.average.model.load_state_dict(_with_prefix(state.tensors, "average."))
+            self.average.model.load_state_dict(with_prefix(state.tensors, "average."))
             self.average.updates = average_updates
         if self.selection is not None:
             for name, value in self.selection.tensors().items():
@@ -372,7 +373,7 @@ class Fit:
             expected |= {f"best.{name}": value for name, value in weights.items()}
         optimizer = {name for name in tensors if name.startswith("optimizer.")}
         check_weights({name: value for name, value in tensors.items() if name not in optimizer}, expected)
-        check_optimizer_tensors(self.optimizer, _with_prefix(tensors, "optimizer."))
+        check_optimizer_tensors(self.optimizer, with_prefix(tensors, "optimizer."))
 
     def _pictures_to_look_at(self, train: Pictures) -> Tensor:
         """A few training pictures, the same ones for a seed, prepared as for validation."""
@@ -529,10 +530,6 @@ class _Totals:
         self.right += right
         self.images += images
         self.learning_rate = learning_rate
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _check_parts(splits: Splits) -> None:

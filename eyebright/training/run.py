@@ -162,19 +162,8 @@ class Run:
         Raises:
             RunError: another process is at it.
         """
-        with as_output_error(self.path):
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout as error:
-                raise RunError(
-                    f"another process is training {self.path}",
-                    expected="one process for a run",
-                    remedy="wait until it is done, or choose another folder with --out",
-                ) from error
-        try:
+        with alone(self._lock, self.path, "training"):
             yield
-        finally:
-            self._lock.release()
 
     @property
     def recipe(self) -> Recipe:
@@ -470,6 +459,34 @@ class Run:
     def _write_checksums(self, *names: str) -> None:
         made = {name: file_digest(self.path / name) for name in names}
         self.write_environment({"checksums": self.environment["checksums"] | made})
+
+
+@contextmanager
+def alone(lock: FileLock, path: Path, doing: str) -> Iterator[None]:
+    """Within the block no other process has this lock.
+
+    Args:
+        lock: of the folder.
+        path: the folder.
+        doing: what the other process is doing to it, for the error.
+
+    Raises:
+        RunError: another process has it.
+        OutputError: the folder cannot be written.
+    """
+    with as_output_error(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(
+                f"another process is {doing} {path}",
+                expected="one process for a folder",
+                remedy="wait until it is done, or choose another folder with --out",
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_beginning(path: Path, length: int | None, digest: str) -> None:

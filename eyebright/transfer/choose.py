@@ -20,7 +20,7 @@ from eyebright import __version__
 from eyebright.classifier import Classifier, two_logits
 from eyebright.data.augment import Augment
 from eyebright.data.cuts import make_folds
-from eyebright.data.images import Images, Pictures, join
+from eyebright.data.images import Pictures, blank_pictures, join
 from eyebright.data.labels import class_counts, is_multi_label
 from eyebright.data.split import Splits, picture_digests
 from eyebright.device import choose_plan
@@ -457,8 +457,7 @@ def _arrange(splits: Splits, seed: int) -> tuple[Pictures, Digests, list[tuple[I
     parted, groups = pictures, pictures.groups
     if groups is None and len(np.unique(contents, axis=0)) < len(pictures):
         groups = tuple(content.tobytes().hex() for content in contents)
-        blank = np.zeros((len(pictures), 1, 1, 1), dtype=np.uint8)  # cuts go by labels and groups alone
-        parted = Images(blank, pictures.labels, pictures.classes, None, groups)
+        parted = blank_pictures(pictures.labels, pictures.classes, groups)
     fewest = count_fewest(pictures.labels, len(pictures.classes), groups)
     if fewest < 2:
         rarest = pictures.classes[int(class_counts(pictures.labels, len(pictures.classes)).argmin())]

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eyebright.data.cuts import cut_off, make_folds
-from eyebright.data.images import Images
+from eyebright.data.images import blank_pictures
 from eyebright.data.labels import Labels, class_counts, is_multi_label
 from eyebright.errors import DataError
 from eyebright.layers.heads import Neighbours
 from eyebright.random import generator, seeded
+from eyebright.training.loss import picture_losses
 
 Kind = Literal["prototypes", "neighbours", "linear", "dense"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -135,20 +136,13 @@ def answer(head: nn.Module, values: Values) -> Values:
 def mean_loss(head: nn.Module, examples: Examples) -> float:
     """Mean cross-entropy of a head on examples, in nats; of several labels the mean over them."""
     logits = torch.from_numpy(answer(head, examples.values)).double()
-    return float(_loss(logits, torch.from_numpy(np.array(examples.labels))))
-
-
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    if labels.ndim == 2 or logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits, labels.view(logits.shape).to(logits.dtype))
-    return functional.cross_entropy(logits, labels)
+    return float(picture_losses(logits, torch.from_numpy(np.array(examples.labels))).mean())
 
 
 def _cuts(examples: Examples, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(what is learned from, what is judged): the cuts by which a setting is chosen; none where there are too few."""
     count = len(examples.labels)
-    blank = np.zeros((count, 1, 1, 1), dtype=np.uint8)  # cuts go by labels and groups alone
-    pictures = Images(blank, examples.labels, examples.classes, None, examples.groups)
+    pictures = blank_pictures(examples.labels, examples.classes, examples.groups)
     folds = min(FOLDS, count_fewest(examples.labels, len(examples.classes), examples.groups))
     with suppress(DataError):  # rare labels, or groups that hold too much
         if folds > 1 and count >= MANY:
@@ -195,7 +189,10 @@ def _fit_linear(
 
         def evaluate(decay: float = decay, search: torch.optim.LBFGS = search) -> Tensor:
             search.zero_grad()
-            loss = _loss(functional.linear(scaled, weight, bias), labels) + decay / 2 * weight.square().sum()
+            loss = (
+                picture_losses(functional.linear(scaled, weight, bias), labels).mean()
+                + decay / 2 * weight.square().sum()
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
@@ -234,7 +231,7 @@ def _fit_dense(x: Tensor, labels: Tensor, outputs: int, dropout: float, seed: in
     for step in range(DENSE_STEPS):
         chosen = torch.randint(len(x), (min(DENSE_BATCH, len(x)),), generator=order)
         with seeded(seed, "dropout", step):
-            loss = _loss(head(x[chosen]), labels[chosen])
+            loss = picture_losses(head(x[chosen]), labels[chosen]).mean()
         search.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         search.step()

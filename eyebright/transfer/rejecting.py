@@ -20,6 +20,7 @@ from eyebright.evaluation.evaluate import Evaluation, match_labels
 from eyebright.evaluation.paired import LEVEL, compare_answers
 from eyebright.layers.rejection import SCORES, Rejection, RejectionOptions, Score
 from eyebright.random import generator
+from eyebright.training.loss import picture_losses
 from eyebright.transfer.heads import answer
 
 RATE = 0.05  # of known pictures that are rejected, where nobody says another
@@ -193,10 +194,7 @@ def fit_temperature(logits: Values, labels: NDArray[np.int64]) -> float:
     given, truth = torch.from_numpy(logits).double(), torch.from_numpy(labels)
 
     def loss(logarithm: float) -> float:
-        divided = given / math.exp(logarithm)
-        if truth.ndim == 2:
-            return float(functional.binary_cross_entropy_with_logits(divided, truth.double()))
-        return float(functional.cross_entropy(divided, truth))
+        return float(picture_losses(given / math.exp(logarithm), truth).mean())
 
     found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
     return math.exp(float(found.x))
