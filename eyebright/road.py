@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
-from eyebright.classifier import CLASSIFIER, Classifier
+from eyebright.classifier import Classifier
 from eyebright.data.amend import amend, apply_decisions
 from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.labels import is_multi_label
-from eyebright.data.sources import load_data, load_parts, load_pictures
+from eyebright.data.sources import load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract, picture_digests
 from eyebright.device import choose_plan
 from eyebright.doctor.answers import ask
@@ -49,17 +49,21 @@ from eyebright.inspection.filters import Filters, compare_filters
 from eyebright.inspection.finding import many
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.report import write_report
+from eyebright.inspection.transfer_report import write_transfer_report
 from eyebright.lab.experiment import Result, Settings
 from eyebright.lab.experiments import do_experiment, find_experiment
 from eyebright.models.catalog import CATALOG
 from eyebright.models.published import WEIGHTS
 from eyebright.training.estimate import Estimate, in_words
 from eyebright.training.fit import Fit
+from eyebright.training.folder import Folder
 from eyebright.training.observe import Observation
 from eyebright.training.progress import Display
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import Run
 from eyebright.training.tensorboard import TensorBoard
+from eyebright.transfer.folder import TransferFolder, open_folder
+from eyebright.transfer.rejecting import measure_scores
 
 
 class Interrupted(KeyboardInterrupt):
@@ -257,30 +261,30 @@ def evaluate_source(
         parts, _ = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
         return _find_part(parts, part, str(source))
 
-    if weights is not None or not path.is_dir() or ((path / CLASSIFIER).is_file() and not Run(path).exists):
+    if weights is not None or not path.is_dir():
         if data is None:
             raise DataError(
                 f"no data were named to evaluate {path} on",
-                expected="--data SOURCE; only a run knows the data that it was trained on",
+                expected="--data SOURCE; only a run or a transfer knows the data that it was trained on",
                 remedy="add --data and a name, folder or archive",
             )
         pictures = find(data)
         return measure(open_classifier(path, weights, device=device), pictures)
-    run = Run.open(path)
-    classifier = run.classifier(device)
-    own = run.recipe.data
+    folder = open_folder(path)
+    classifier = folder.classifier(device)
+    own = folder.data
     if data is not None and str(data) != own.source:
         pictures = find(data)
-        _warn_of_trained(run, pictures, str(data))
+        _warn_of_trained(folder, pictures, str(data))
         return measure(classifier, pictures)
-    splits = _load(run.recipe, root, skip_unreadable=skip_unreadable)
+    splits = folder.data.load(root, skip_unreadable=skip_unreadable)
     parts = splits.parts()
     if curation is not None:
         applied = read_decisions(own.curation) if own.curation is not None else []
         further = [decision for decision in read_decisions(curation) if decision not in applied]
         parts = apply_decisions(parts, further, Path(curation).parent)
     pictures = _find_part(parts, part, own.source)
-    changes = run.contract.changes(make_contract(splits))
+    changes = folder.contract.changes(make_contract(splits))
     if changes:
         warnings.warn(
             f"the pictures of {own.source} are not those that {path} was trained with: {'; '.join(changes)}. "
@@ -289,13 +293,14 @@ def evaluate_source(
             stacklevel=2,
         )
     if part != "test":
+        _warn_of_learned(folder, part)
         return measure(classifier, pictures)
-    with run.locked():
-        run.open_test("evaluate")
+    with folder.locked():
+        folder.open_test("evaluate")
         evaluation = measure(classifier, pictures)
         as_trained = evaluation.engine == classifier.engine_name
         if not changes and views == CENTRE and curation is None and as_trained:
-            run.write_evaluation(evaluation.as_dict())
+            folder.write_evaluation(evaluation.as_dict())
     return evaluation
 
 
@@ -330,15 +335,14 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
 
     Raises:
         ModelError: a network without weights was named, or there are no such weights.
-        RunError: a folder that is no run.
+        RunError: a folder that is neither a run nor a transfer.
         StoredFileError: a file that is no classifier.
     """
     path = Path(where)
     if weights is not None:
         return Classifier.published(str(where), weights, device=device)
     if path.is_dir():
-        made = path / CLASSIFIER  # of a run, or of a transfer
-        return Classifier.load(made, device=device) if made.is_file() else Run.open(path).classifier(device)
+        return open_folder(path).classifier(device)
     if not path.exists() and str(where) in CATALOG:
         raise ModelError(
             f"'{where}' is a network that has learned nothing yet",
@@ -360,7 +364,7 @@ def calibration_pictures(
     """
     if source is not None:
         return load_pictures(source, root=root)
-    return _load(Run.open(where).recipe, root).train if Path(where).is_dir() else None
+    return open_folder(where).data.load(root).train if Path(where).is_dir() else None
 
 
 def load_own_parts(
@@ -378,31 +382,33 @@ def load_own_parts(
     """
     if source is not None:
         return load_parts(source, root=root)
-    return _load(Run.open(where).recipe, root).parts()
+    return open_folder(where).data.load(root).parts()
 
 
-def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run:
-    """Evaluates a finished run again and writes its report anew.
+def report(path: str | Path, *, root: str | Path | None = None, device: str = "auto") -> Run | TransferFolder:
+    """Evaluates a finished run, or a transfer, again and writes its report anew.
 
     Raises:
-        RunError: it is not a run, or is not finished.
+        RunError: it is neither, or is not finished.
         StoredFileError: one of its files is damaged, or was changed by hand.
         DataError: the pictures are not those that it was trained with.
     """
-    run = Run.open(path)
-    if not run.finished:
+    folder = open_folder(path)
+    if not folder.finished:
         raise RunError(f"{path} is not finished", expected="a finished run", remedy=f"eyebright train --resume {path}")
-    with Display(Console(stderr=True)) as screen, run.locked():
-        if damaged := {name: problem for name, problem in run.check().items() if problem and name != "report.html"}:
+    with Display(Console(stderr=True)) as screen, folder.locked():
+        if damaged := {name: problem for name, problem in folder.check().items() if problem and name != "report.html"}:
             raise StoredFileError(
                 f"a report of {path} would not be true: {'; '.join(damaged.values())}",
-                expected="files as the run wrote them",
+                expected="files as they were written",
                 remedy=f"bring back {', '.join(damaged)}, or train again in another folder",
             )
-        splits = _load(run.recipe, root)
+        splits = folder.data.load(root)
         screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
-        _check_same_data(run, make_contract(splits, on_read=screen.tick))
-        return _conclude(run, splits, screen)
+        _check_same_data(folder, make_contract(splits, on_read=screen.tick))
+        if isinstance(folder, Run):
+            return _conclude(folder, splits, screen)
+        return _conclude_transfer(folder, splits.test, screen, device)
 
 
 def diagnose(
@@ -434,7 +440,7 @@ def diagnose(
         history = read_history(run)
         return history, examine(history)
     with Display(Console(stderr=True)) as screen:
-        splits = _load(run.recipe, root)
+        splits = run.data.load(root)
         screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
         _check_same_data(run, make_contract(splits, on_read=screen.tick))
         history = read_history(run, ask(run.classifier(device), run.recipe, splits, run.seed, screen.begin))
@@ -485,7 +491,7 @@ def _compare(
             )
     names = [str(run.path) for run in runs]
     check_same(names, [one.digests[part].tobytes() + one.labels[part].tobytes() for one in contracts], part)
-    pictures = _load(runs[0].recipe, root).parts()[part]
+    pictures = runs[0].data.load(root).parts()[part]
     together: dict[str, Trained] = {}
     with Display(Console(stderr=True)) as screen:
         for run in runs:
@@ -536,7 +542,7 @@ def experiment(
     recipe = choose_recipe(find_experiment(name).recipe, data, changes)
     with Display(Console(stderr=True)) as screen:
         screen.count(f"finding {recipe.data.source}")
-        splits = _load(recipe, root, on_read=screen.tick)
+        splits = recipe.data.load(root, on_read=screen.tick)
         kept = Path(out) / "kept"
         return do_experiment(name, Settings(splits, kept, tuple(changes), full, seeds, screen.begin))
 
@@ -556,7 +562,7 @@ def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | P
     """
     run = Run.open(path)
     after = run.classifier("cpu").model
-    return compare_filters(run.first_model(lambda: _load(run.recipe, root).train), after, layer)
+    return compare_filters(run.first_model(lambda: run.data.load(root).train), after, layer)
 
 
 def open_pictures(
@@ -567,35 +573,36 @@ def open_pictures(
     root: str | Path | None = None,
     device: str = "auto",
 ) -> tuple[Classifier, Pictures]:
-    """A run's classifier, and pictures to look at it with.
+    """The classifier of a run or a transfer, and pictures to look at it with.
 
     Args:
-        path: the run's folder.
+        path: the folder.
         part: ``"train"``, ``"val"`` or ``"test"``; opening test is noted. Without validation, training stands for it.
-        count: how many, a sample that the run's seed chooses; default: all.
+        count: how many, a sample that its seed chooses; default: all.
         root: where published sets are.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        RunError: it is not a run.
+        RunError: it is neither.
         StoredFileError: it has no classifier yet.
-        DataError: the run has no such part, or its pictures can have several labels.
+        DataError: there is no such part, or pictures can have several labels.
     """
-    run = Run.open(path)
-    classifier = run.classifier(device)
-    parts = _load(run.recipe, root).parts()
+    folder = open_folder(path)
+    classifier = folder.classifier(device)
+    parts = folder.data.load(root).parts()
     pictures = parts["train"] if part == "val" and "val" not in parts else _find_part(parts, part, str(path))
     if classifier.multi_label:
         raise DataError(
             f"{path} answers with several labels for a picture",
             expected="one label: what is drawn here is of one answer",
-            remedy="see the run's report.html for its labels",
+            remedy="see its report.html for its labels",
         )
     if part == "test":
-        with run.locked():
-            run.open_test("inspect")
+        with folder.locked():
+            folder.open_test("inspect")
+    _warn_of_learned(folder, part)
     if count is not None and count < len(pictures):
-        pictures = pictures.select(sample(count, len(pictures), run.seed))
+        pictures = pictures.select(sample(count, len(pictures), folder.seed))
     return classifier, pictures
 
 
@@ -629,7 +636,7 @@ def verify(path: str | Path) -> dict[str, str | None]:
     """
     path = Path(path)
     if path.is_dir():
-        return Run.open(path).check()
+        return open_folder(path).check()
     try:
         Classifier.load(path, device="cpu")
     except StoredFileError as error:
@@ -699,7 +706,7 @@ def _travel(
 ) -> Run:
     recipe, seed, plan = run.recipe, run.seed, run.plan
     screen.count(f"finding {recipe.data.source}")
-    splits = _load(recipe, root, on_read=screen.tick)
+    splits = recipe.data.load(root, on_read=screen.tick)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
     screen.say(f"{recipe.name} on {splits.source}: {counts} pictures of {len(splits.classes)} classes → {run.path}")
     screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
@@ -770,27 +777,17 @@ def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
     return run
 
 
-def _load(
-    recipe: Recipe,
-    root: str | Path | None,
-    *,
-    skip_unreadable: bool = False,
-    on_read: Callable[[], object] | None = None,
-) -> Splits:
-    data = recipe.data
-    return load_data(
-        data.source,
-        root=root,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        folds=data.folds,
-        fold=data.fold,
-        group_by=data.group_by,
-        seed=data.split_seed,
-        skip_unreadable=data.skip_unreadable or skip_unreadable,
-        curation=data.curation,
-        on_read=on_read,
-    )
+def _conclude_transfer(folder: TransferFolder, test: Pictures, screen: Display, device: str = "auto") -> TransferFolder:
+    """Opens the test part of a transfer, and writes its figures and the report."""
+    classifier = folder.classifier(device)
+    folder.open_test("report")
+    screen.count("evaluating", len(test))
+    evaluation = evaluate_any(classifier, test, on_batch=screen.reach)
+    folder.write_evaluation(evaluation.as_dict())
+    screen.say(f"test: {evaluation}")
+    screen.count("writing the report")
+    write_transfer_report(folder, classifier, test, evaluation, measure_scores(classifier, test))
+    return folder
 
 
 def _check_contract(run: Run, contract: Contract, splits: Splits, screen: Display) -> None:
@@ -821,9 +818,9 @@ def shared_notes(contract: Contract, splits: Splits) -> list[str]:
     return notes
 
 
-def _check_same_data(run: Run, contract: Contract) -> None:
+def _check_same_data(run: Folder, contract: Contract) -> None:
     if changes := run.contract.changes(contract):
-        curation = run.recipe.data.curation
+        curation = run.data.curation
         raise DataError(
             f"the pictures of {contract.source} are not those that {run.path} began with: {'; '.join(changes)}",
             expected=f"the pictures with the root digest {run.contract.root[:16]}…",
@@ -832,15 +829,28 @@ def _check_same_data(run: Run, contract: Contract) -> None:
         )
 
 
-def _warn_of_trained(run: Run, pictures: Pictures, source: str) -> None:
-    """Says which of the pictures the run was trained with: figures on those prove nothing."""
+def _warn_of_trained(folder: Folder, pictures: Pictures, source: str) -> None:
+    """Says which of the pictures it has learned from: figures on those prove nothing."""
     _, pixels = picture_digests(pictures)
-    trained = {digest.tobytes() for digest in run.contract.pixels["train"]}
+    contract = folder.contract
+    trained = {
+        digest.tobytes() for part in folder.learned_from if part in contract.pixels for digest in contract.pixels[part]
+    }
     known = [index for index, digest in enumerate(pixels) if digest.tobytes() in trained]
     if known:
         warnings.warn(
-            f"{len(known)} of the {len(pictures)} pictures of {source} stand in the training part of {run.path} "
+            f"{len(known)} of the {len(pictures)} pictures of {source} stand in the training part of {folder.path} "
             f"(for example {pictures.name(known[0])}): figures on them are too good",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_learned(folder: Folder, part: str) -> None:
+    """Says where a part that others keep for judging has been learned from."""
+    if part != "train" and part in folder.learned_from:
+        warnings.warn(
+            f"{folder.path} has learned from its {part} part too: its answers to these pictures are too good",
             DataWarning,
             stacklevel=3,
         )

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock
 from rich.console import Console
 
-from eyebright.classifier import CLASSIFIER, Classifier
-from eyebright.data.images import Pictures
+from eyebright.classifier import Classifier
 from eyebright.data.prepare import Prepare
-from eyebright.data.sources import load_data
 from eyebright.data.split import make_contract
-from eyebright.device import choose_plan, describe_machine
-from eyebright.errors import DataError, ModelError, OutputError, RunError, StoredFileError
+from eyebright.device import choose_plan
+from eyebright.errors import DataError, ModelError, StoredFileError
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
-from eyebright.files import make_folder, write_json
 from eyebright.inspection.candidates import draw_transfer, say_transfer
 from eyebright.inspection.pictures import sample
 from eyebright.inspection.style import save_figure
+from eyebright.inspection.transfer_report import write_transfer_report
 from eyebright.models.catalog import CATALOG
 from eyebright.models.create import create_model, is_file
 from eyebright.models.published import WEIGHTS
 from eyebright.road import free_folder, load_own_parts, open_classifier, shared_notes
 from eyebright.training.progress import Display
-from eyebright.training.run import alone
+from eyebright.training.recipe import DataSection
 from eyebright.transfer.choose import Search, Transfer
+from eyebright.transfer.folder import TransferFolder
 from eyebright.transfer.heads import Kind
-from eyebright.transfer.rejecting import MOST, RATE, Calibration, calibrate, look
+from eyebright.transfer.rejecting import MOST, RATE, Calibration, Values, calibrate, look, measure_scores
 
 BACKBONE = "resnet18"  # published, where none is given
 
@@ -45,37 +41,54 @@ class Transferred:
     """What `transfer_from` made.
 
     Attributes:
-        path: the folder.
+        folder: where it is.
         transfer: what was tried, and the kept classifier.
         test: its figures on the test part.
-        sentences: what there is to say.
+        findings: what there is to say of what was tried.
+        doubts: how sure it is, and what it rejects.
         seconds: in all.
     """
 
-    path: Path
+    folder: TransferFolder
     transfer: Transfer
     test: AnyEvaluation
-    sentences: tuple[str, ...]
+    findings: tuple[str, ...]
+    doubts: tuple[str, ...]
     seconds: float
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
 
     @property
     def classifier(self) -> Classifier:
         """The kept one."""
         return self.transfer.classifier
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All that there is to say."""
+        return (*self.findings, *self.doubts, *self.transfer.receipt.sentences())
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as ``transfer.json`` holds them."""
+        """Plain values."""
+        return self.tried() | {
+            "test": self.test.as_dict(), "receipt": self.transfer.receipt.as_dict(), "seconds": self.seconds
+        }  # fmt: skip
+
+    def tried(self) -> dict[str, Any]:
+        """Plain values of what stands in no other file than ``transfer.json``."""
         return {
             "kept": self.transfer.kept,
             "candidates": [candidate.as_dict() for candidate in self.transfer.candidates],
             "left_out": list(self.transfer.left_out),
             "folds": self.transfer.folds,
             "pictures": self.transfer.pictures,
+            "sizes": {one.name: one.evaluation.accuracy for one in self.transfer.sizes},
             "calibration": self.transfer.calibration.as_dict(),
-            "test": self.test.as_dict(),
-            "receipt": self.transfer.receipt.as_dict(),
-            "findings": list(self.sentences),
-            "seconds": self.seconds,
+            "findings": list(self.findings),
+            "doubts": list(self.doubts),
         }
 
 
@@ -110,7 +123,8 @@ def transfer_from(
         weights: of a network named as `backbone`: the name of published ones, or a file.
         out: the folder; default: ``runs/transfer-<source>``. Trainings that are done there are not repeated.
         minutes: after which nothing more is begun; None: no limit.
-        size: height and width, in pixels, at which pictures are shown, in the place of the backbone's own.
+        size: height and width, in pixels, at which pictures are shown; default: the backbone's own, or 1.5 times or
+            twice that, whichever is best on validation.
         heads: which kinds to try; default: all that fit.
         tune: how many of the last layers to tune, None standing for all; default: 2, 5, 10, all. Empty: none.
         single_output: two classes as one sigmoid output.
@@ -129,10 +143,13 @@ def transfer_from(
     """
     started = time.monotonic()
     path = Path(out) if out is not None else _own_folder(f"transfer-{Path(str(data)).stem}")
-    _check_folder(path)
+    TransferFolder(path).check_free()
     trained = open_backbone(backbone, weights, size=size, device=device)
-    splits = load_data(data, root=root, skip_unreadable=skip_unreadable, curation=curation)
-    with _folder(path), Display(console or Console(stderr=True)) as screen:
+    section = DataSection(
+        source=str(data), skip_unreadable=skip_unreadable, curation=str(Path(curation).absolute()) if curation else None
+    )
+    splits = section.load(root)
+    with TransferFolder.begin(path, seed, trained.plan) as folder, Display(console or Console(stderr=True)) as screen:
         counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
         screen.say(f"{trained.model.model_name} on {data}: {counts} pictures of {len(splits.classes)} classes → {path}")
         screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
@@ -140,26 +157,35 @@ def transfer_from(
         notes = [*splits.notes, *shared_notes(contract, splits)]
         for note in notes:
             screen.say(f"note: {note}")
+        folder.write_environment({"notes": notes})
+        folder.write_contract(contract)
         search = Search(
-            splits, trained, path / "kept", seed, views,
+            splits, trained, folder.kept, seed, views,
             kinds=None if heads is None else tuple(heads), tune=None if tune is None else tuple(tune),
             seconds=None if minutes is None else 60 * minutes - (time.monotonic() - started),
-            single_output=single_output, rate=false_rejection, begin=screen.begin, say=screen.say,
+            single_output=single_output, rate=false_rejection, sizes=size is None, begin=screen.begin, say=screen.say,
         )  # fmt: skip
         found = search.run()
+        folder.open_test("transfer")
         screen.count("evaluating", len(splits.test))
         test = evaluate_any(found.classifier, splits.test, on_batch=screen.reach)
+        scores = measure_scores(found.classifier, splits.test)
         _add_facts(found, test, trained)
-        found.classifier.save(path / CLASSIFIER)
-        save_figure(path / "transfer.png", draw_transfer(found, test))
-        sentences = (*say_transfer(found, test), *_doubts_on_test(found.classifier, splits.test, test))
-        made = Transferred(path, found, test, sentences, time.monotonic() - started)
-        about = {
-            "backbone": str(backbone or BACKBONE), "data": str(data), "contract": contract.root, "seed": seed,
-            "notes": notes, "machine": describe_machine(), "plan": trained.plan.as_dict(),
+        found.classifier.save(folder.classifier_path)
+        folder.write_receipt(found.receipt)
+        folder.write_evaluation(test.as_dict())
+        save_figure(folder.figure_path, draw_transfer(found, test))
+        doubts = (*found.calibration.sentences(), *_doubts_on_test(found.classifier, test, scores))
+        seconds = time.monotonic() - started
+        made = Transferred(folder, found, test, tuple(say_transfer(found, test)), doubts, seconds)
+        asked = {
+            "minutes": minutes, "size": size, "views": views, "single output": single_output,
+            "false rejection": false_rejection, "seed": seed,
         }  # fmt: skip
-        write_json(path / "transfer.json", about | made.as_dict())
-        shutil.rmtree(path / "kept", ignore_errors=True)  # it was for going on
+        about = {"backbone": str(backbone or BACKBONE), "data": section.model_dump(exclude_none=True), "asked": asked}
+        folder.finish(about | made.tried(), seconds)
+        screen.count("writing the report")
+        write_transfer_report(folder, found.classifier, splits.test, test, scores)
     return made
 
 
@@ -284,47 +310,19 @@ def _add_facts(found: Transfer, test: AnyEvaluation, backbone: Classifier) -> No
     }
 
 
-def _doubts_on_test(classifier: Classifier, pictures: Pictures, test: AnyEvaluation) -> list[str]:
+def _doubts_on_test(classifier: Classifier, test: AnyEvaluation, scores: Values | None) -> list[str]:
     """How honest the kept one's probabilities are on test, and how much of it is rejected."""
     if not isinstance(test, Evaluation):
         return []
     said = f"calibration error on test {test.calibration_error:.1%}"
-    if classifier.rejection is not None:
-        seen = look(classifier, pictures, keep=False)
-        scores = classifier.rejection(torch.from_numpy(seen.logits), torch.from_numpy(seen.embeddings))
-        share = float((scores > classifier.rejection.options.threshold).float().mean())
-        said += f"; {share:.1%} of it is called none of these"
+    if scores is not None and classifier.rejection is not None:
+        said += f"; {(scores > classifier.rejection.options.threshold).mean():.1%} of it is called none of these"
     return [said]
 
 
 def _own_folder(name: str) -> Path:
     """``runs/<name>`` where nothing is, or a transfer that was broken off; else the next free one."""
     path = free_folder(name)
-    begun = [one for one in sorted(path.parent.glob(f"{name}*")) if (one / "kept").is_dir()]
-    unfinished = [one for one in begun if not (one / "transfer.json").exists()]
-    return unfinished[-1] if unfinished else path
-
-
-def _check_folder(path: Path) -> None:
-    if (path / "recipe.toml").exists():
-        raise RunError(
-            f"there is a run in {path}",
-            expected="a folder that does not exist yet, or one whose transfer was broken off",
-            remedy="choose another folder with --out",
-        )
-    if (path / "transfer.json").exists():
-        raise RunError(
-            f"there is a finished transfer in {path}",
-            expected="a folder that does not exist yet, or one whose transfer was broken off",
-            remedy="choose another folder with --out",
-        )
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file", expected="a folder", remedy="choose another place with --out")
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """The folder, made and kept from other processes."""
-    make_folder(path / "kept")
-    with alone(FileLock(path / ".lock"), path, "at work in"):
-        yield
+    folders = [TransferFolder(one) for one in sorted(path.parent.glob(f"{name}*"))]
+    unfinished = [one for one in folders if one.kept.is_dir() and not one.exists]
+    return unfinished[-1].path if unfinished else path

@@ -334,7 +334,7 @@ def test_the_same_run_is_not_begun_twice_at_once(tmp_path):
     codes = [process.returncode for process in both]
     assert sorted(codes) == [0, 1]
     loser = codes.index(1)
-    assert "another process is training" in said[loser] or "there is a run in" in said[loser]
+    assert "another process is at work in" in said[loser] or "there is a run in" in said[loser]
     run = Run.open(out)
     assert run.concluded
     assert run.seed == 2 - loser  # the folder is the winner's, untouched

@@ -38,7 +38,9 @@ def command(
     size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Pixels a side at which pictures are shown, not the trained network's.", show_default=False
+            min=1,
+            help="Pixels a side of pictures (default: the network's own, or more, if better).",
+            show_default=False,
         ),
     ] = None,
     head: Annotated[
@@ -92,7 +94,8 @@ def command(
     _print_table(made)
     for line in made.sentences:
         typer.echo(line)
-    typer.echo(f"figure: {made.path / 'transfer.png'}")
+    typer.echo(f"figure: {made.folder.figure_path}")
+    typer.echo(f"report: {made.folder.report_path}")
     typer.echo(f"next:   eyebright predict {made.path / 'classifier.safetensors'} PICTURE")
 
 
@@ -118,21 +121,12 @@ def _depths(given: list[str] | None) -> tuple[int | None, ...] | None:
 def _print_table(made: Transferred) -> None:
     from rich.table import Table
 
-    from eyebright.evaluation.evaluate import Evaluation
-    from eyebright.training.estimate import in_words
+    from eyebright.inspection.candidates import tabulate
 
     table = Table(
         "", "validation", "95 % interval", "against the first", "trained", "time", box=None, header_style="bold"
     )
-    for one in made.transfer.candidates:
-        interval, beside = "", ""
-        if isinstance(one.evaluation, Evaluation):
-            low, high = one.evaluation.top1_interval
-            interval = f"{low:.1%} to {high:.1%}"
-        if one.difference is not None:
-            low, high = one.difference.interval
-            beside = f"{one.difference.value:+.1%} ({low:+.1%} to {high:+.1%})"
-        name = f"→ {one.name}" if one.name == made.transfer.kept else f"  {one.name}"
-        accuracy = f"{one.evaluation.accuracy:.1%}"
-        table.add_row(name, accuracy, interval, beside, f"{one.trained:,}", in_words(one.seconds))
+    for row in tabulate(made.tried()["candidates"], made.transfer.kept):
+        name = f"{'→' if row.kept else ' '} {row.name}"
+        table.add_row(name, row.accuracy, row.interval, row.beside, row.trained, row.time)
     make_console().print(table)

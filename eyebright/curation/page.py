@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from eyebright.curation.curate import Curation
 from eyebright.curation.suspects import KINDS, Suspect, as_csv
 from eyebright.files import make_folder, write_atomically
+from eyebright.inspection.page import embed, render_template
 
 SHOWN = 60  # suspects of a kind
 SIDE = 144  # pixels: longest side of a picture on the page
@@ -30,10 +29,9 @@ def render_page(curation: Curation) -> str:
         for kind, meaning in KINDS.items()
         if kind in curation.counts
     ]
-    template = jinja2.Environment(
-        loader=jinja2.PackageLoader("eyebright.curation", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("suspects.html.jinja")
-    return template.render(
+    return render_template(
+        "suspects.html.jinja",
+        "eyebright.curation",
         name=Path(curation.source).name or curation.source,
         count=sum(map(len, curation.parts.values())),
         parts=list(curation.parts),
@@ -67,4 +65,4 @@ def _thumbnail(curation: Curation, part: str, index: int) -> str:
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
-    return base64.b64encode(file.getvalue()).decode()
+    return embed(file.getvalue())

@@ -103,6 +103,11 @@ class Evaluation:
         return wilson_interval(int((self.predictions == self.labels).sum()), self.count)
 
     @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The same, by the name that `MultiLabelEvaluation` has for its own."""
+        return self.top1_interval
+
+    @property
     def loss(self) -> float:
         """Mean cross-entropy of the true classes, in nats."""
         loss = functional.cross_entropy(torch.from_numpy(self.logits).double(), torch.from_numpy(self.labels))
@@ -145,11 +150,17 @@ class Evaluation:
 
         Source: Guo et al., On Calibration of Modern Neural Networks, 2017, §2.
         """
+        confidence, right, _ = self.reliability
+        return float(np.abs(right - confidence).sum() / self.count)
+
+    @cached_property
+    def reliability(self) -> NDArray[np.float64]:
+        """Of the answers in each of 15 equal bins of confidence: sum of confidence, how many are right, how many."""
         confidence = self.probabilities.max(axis=1)
         right = self.predictions == self.labels
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-        gaps = np.bincount(bins, weights=right - confidence, minlength=CALIBRATION_BINS)
-        return float(np.abs(gaps).sum() / self.count)
+        weights = (confidence, right, np.ones(self.count))
+        return np.stack([np.bincount(bins, weights=weight, minlength=CALIBRATION_BINS) for weight in weights])
 
     def worst(self, count: int = 20) -> NDArray[np.int64]:
         """Indices of the mistakes in which the true class was given the least probability, worst first."""

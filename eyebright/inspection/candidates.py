@@ -1,36 +1,77 @@
-"""What was tried on a trained network, side by side: a figure, and sentences."""
+"""What was tried on a trained network, side by side: a figure, a table, and sentences."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation
-from eyebright.evaluation.paired import Difference
 from eyebright.inspection.style import BLUE, GREY, ORANGE, make_figure, tidy
 from eyebright.training.estimate import in_words
 from eyebright.transfer.choose import Transfer
+from eyebright.transfer.sizes import name_size
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate, in words.
+
+    Attributes:
+        name: of the way.
+        kept: whether it is the one that was kept.
+        accuracy, interval: on validation.
+        beside: how much better than the first candidate, with its interval; empty for that one.
+        loss: on validation.
+        trained: parameters that are learned.
+        time: to make one.
+        setting: what was chosen for it, or its epochs.
+    """
+
+    name: str
+    kept: bool
+    accuracy: str
+    interval: str
+    beside: str
+    loss: str
+    trained: str
+    time: str
+    setting: str
+
+
+def tabulate(candidates: Sequence[Mapping[str, Any]], kept: str) -> list[Row]:
+    """A table of candidates, each given as `Candidate.as_dict` tells it."""
+    return [
+        Row(
+            one["name"], one["name"] == kept, f"{one['val_accuracy']:.1%}", _span(one["val_interval"]),
+            f"{one['difference']:+.1%} ({_span(one['difference_interval'], '+')})" if "difference" in one else "",
+            f"{one['val_loss']:.3f}", f"{one['trained']:,}", in_words(one["seconds"]), one["setting"],
+        )
+        for one in candidates
+    ]  # fmt: skip
 
 
 def say_transfer(transfer: Transfer, test: AnyEvaluation) -> list[str]:
     """What was kept, by what, and what it is worth."""
-    best = transfer.best
+    best, first = transfer.best, transfer.candidates[0]
+    rows = {row.name: row for row in tabulate([one.as_dict() for one in transfer.candidates], best.name)}
     how = f"in {transfer.folds} folds" if transfer.folds > 1 else "on validation"
     said = [
-        f"kept: {best.name}, {_share(best.evaluation)} of {best.evaluation.count} pictures judged {how}; "
-        f"it was chosen among {len(transfer.candidates)}, so this is a little too good",
+        f"kept: {best.name}, {rows[best.name].accuracy} (95 % interval {rows[best.name].interval}) of "
+        f"{best.evaluation.count} pictures judged {how}; it was chosen among {len(rows)}, so this is a little too good",
+        *_say_sizes(transfer),
     ]
     others = [one for one in transfer.candidates if one.difference is not None]
     if best.difference is not None:
-        said.append(f"against {transfer.candidates[0].name}: {_signed(best.difference)}")
+        said.append(f"against {first.name}: {rows[best.name].beside}, 95 % interval in brackets")
     elif others:
         nearest = max(others, key=lambda one: one.evaluation.accuracy)
-        assert nearest.difference is not None
-        said.append(f"the next, {nearest.name}: {_signed(nearest.difference)}")
+        said.append(f"the next, {nearest.name}: {rows[nearest.name].beside}, 95 % interval in brackets")
     said += [f"not tried: {left}" for left in transfer.left_out]
-    said.append(f"test, opened once: {test}")
-    return said + transfer.calibration.sentences() + transfer.receipt.sentences()
+    return [*said, f"test, opened once: {test}"]
 
 
 def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
@@ -40,8 +81,7 @@ def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     for place, one in enumerate(transfer.candidates):
         colour = ORANGE if one.name == transfer.kept else BLUE
-        if isinstance(one.evaluation, Evaluation):
-            left.plot(one.evaluation.top1_interval, [place, place], color=colour, linewidth=1.6)
+        left.plot(one.evaluation.accuracy_interval, [place, place], color=colour, linewidth=1.6)
         left.plot(one.evaluation.accuracy, place, "o", color=colour, markersize=7)
         left.annotate(
             f"{one.evaluation.accuracy:.1%}", (one.evaluation.accuracy, place), xytext=(0, 7), fontsize=8,
@@ -68,13 +108,13 @@ def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
     return figure
 
 
-def _share(evaluation: AnyEvaluation) -> str:
-    if not isinstance(evaluation, Evaluation):
-        return f"{evaluation.accuracy:.1%}"
-    low, high = evaluation.top1_interval
-    return f"{evaluation.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
+def _say_sizes(transfer: Transfer) -> list[str]:
+    if len(transfer.sizes) < 2:
+        return []
+    tried = ", ".join(f"{one.name} ({one.evaluation.accuracy:.1%})" for one in transfer.sizes)
+    return [f"shown pictures of {name_size(transfer.classifier.prepare)} pixels; a linear head tried {tried}"]
 
 
-def _signed(difference: Difference) -> str:
-    low, high = difference.interval
-    return f"{difference.value:+.1%} (95 % interval {low:+.1%} to {high:+.1%})"
+def _span(interval: Sequence[float], sign: str = "") -> str:
+    low, high = interval
+    return f"{low:{sign}.1%} to {high:{sign}.1%}"

@@ -99,10 +99,11 @@ def draw_embedding(embedding: Embedding, classifier: Classifier, pictures: Pictu
     figure = make_figure(17, 8.4)
     dots, thumbnails = figure.subplots(1, 2)
     few = len(embedding.classes) <= NAMED
-    colours = matplotlib.colormaps["tab20" if few else "hsv"]
+    palette = "tab10" if len(embedding.classes) <= 10 else "tab20" if few else "hsv"
+    colours = matplotlib.colormaps[palette]
     for label, name in enumerate(embedding.classes):
         chosen = embedding.points[embedding.labels == label]
-        colour = colours(label % 20) if few else colours(label / len(embedding.classes))
+        colour = colours(label) if few else colours(label / len(embedding.classes))
         dots.scatter(*chosen.T, s=9, color=colour, linewidths=0, label=shorten(name, 18) if few else None)
     if few:
         dots.legend(frameon=False, fontsize=8, markerscale=2, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.01))

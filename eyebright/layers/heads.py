@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import torch
@@ -110,7 +111,8 @@ class Neighbours(nn.Module):
         if x.ndim != 2:
             rows: Tensor = self(x.flatten(0, -2))
             return rows.reshape(*x.shape[:-1], -1)
-        with torch.autocast(x.device.type, enabled=False):  # distances are small differences of large numbers
+        exact = nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+        with exact:  # distances are small differences of large numbers
             distances = torch.cdist((x.float() - self.mean) * self.scale, self.embeddings).square()
             near, which = distances.topk(self.nearest, largest=False)
             reach = near[:, :1].clamp_min(torch.finfo(near.dtype).tiny)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -17,7 +17,8 @@ from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.augment import Augment, Share
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
-from eyebright.data.split import VAL_FRACTION
+from eyebright.data.sources import load_data
+from eyebright.data.split import VAL_FRACTION, Splits
 from eyebright.errors import RecipeError, StoredFileError, did_you_mean
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, is_file
@@ -87,6 +88,37 @@ class DataSection(_Section):
         if self.folds is not None and self.val_fraction != VAL_FRACTION:
             raise ValueError("val_fraction and folds exclude each other: leave one out")
         return self
+
+    def load(
+        self,
+        root: str | Path | None = None,
+        *,
+        skip_unreadable: bool = False,
+        on_read: Callable[[], object] | None = None,
+    ) -> Splits:
+        """The pictures, in their parts.
+
+        Args:
+            root: where published sets are.
+            skip_unreadable: whether pictures that cannot be read are left out, even if this does not say so.
+            on_read: called for each picture that has been looked at.
+
+        Raises:
+            DataError: they cannot be found, or parted.
+        """
+        return load_data(
+            self.source,
+            root=root,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            folds=self.folds,
+            fold=self.fold,
+            group_by=self.group_by,
+            seed=self.split_seed,
+            skip_unreadable=self.skip_unreadable or skip_unreadable,
+            curation=self.curation,
+            on_read=on_read,
+        )
 
 
 class PrepareSection(Prepare):

@@ -8,31 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.images import Pictures
-from eyebright.data.split import Contract
-from eyebright.device import Plan, describe_machine
+from eyebright.device import Plan
 from eyebright.errors import OutputError, RunError, StoredFileError
 from eyebright.files import (
     UNFINISHED,
     append_line,
-    as_output_error,
     cut,
     file_digest,
     make_folder,
-    not_a,
-    read_json,
     remove,
     remove_unfinished,
     sync,
-    write_json,
     write_text,
 )
 from eyebright.layers.network import Network
@@ -46,9 +37,10 @@ from eyebright.training.checkpoint import (
 )
 from eyebright.training.first import create_first, introduce, needs_pictures
 from eyebright.training.fit import Fit, Report, StepReport
+from eyebright.training.folder import Folder, check_beginning, now
 from eyebright.training.loss import count_outputs
 from eyebright.training.observe import Observation
-from eyebright.training.recipe import Recipe, load_recipe
+from eyebright.training.recipe import DataSection, Recipe, load_recipe
 
 CHECKPOINT_SECONDS = 300  # within long epochs, a checkpoint is written this often
 METRICS = (
@@ -58,36 +50,30 @@ METRICS = (
 LINES = ("metrics.jsonl", "steps.jsonl", "layers.jsonl")  # the files that grow
 
 
-class Run:
+class Run(Folder):
     """A run's folder.
+
+    Beside what is in every `Folder`:
 
     =============================== ==================================================================
     ``recipe.toml``                 the whole recipe, defaults included; written before anything slow
-    ``split.json``                  classes, counts and root digest of the split contract
-    ``split.safetensors``           which pictures are in which part: their digests, labels, names
-    ``environment.json``            seed, machine, versions, execution plan, times, openings of the
-                                    test part, checksums of the files without one of their own
     ``metrics.jsonl``               a line an epoch
     ``steps.jsonl``                 a line a step
     ``layers.jsonl``                a line for each step in which the layers were looked at
     ``checkpoints/``                the last two and the best
-    ``classifier.safetensors``      what was trained
-    ``receipt.json``                where layers were frozen: every parameter and buffer, before and
-                                    after, by SHA-256, and how far it moved
-    ``evaluation.json``             the figures on the test part
-    ``report.html``                 all of it to look at
     =============================== ==================================================================
-
-    Every file is replaced whole or not at all and can be checked: see `check`.
 
     Args:
         path: the folder.
     """
 
+    KIND = "run"
+    MARK = "recipe.toml"
+    MADE_BY = "eyebright train"
+
     def __init__(self, path: Path):
-        self.path = path
+        super().__init__(path)
         self._checkpointed = time.monotonic()
-        self._lock = FileLock(path / ".lock")
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, seed: int, plan: Plan) -> Run:
@@ -110,40 +96,10 @@ class Run:
         with run.locked():
             run._check_free()
             text = recipe.to_toml()
-            write_json(
-                path / "environment.json",
-                {
-                    "seed": seed,
-                    "plan": plan.as_dict(),
-                    "machine": describe_machine(),
-                    "started": _now(),
-                    "test_openings": [],
-                    "checksums": {"recipe.toml": hashlib.sha256(text.encode()).hexdigest()},
-                },
-            )
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            run.begin_environment(seed, plan, checksums={"recipe.toml": digest})
             write_text(path / "recipe.toml", text)  # last: from here on it is a run
             yield run
-
-    @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """An existing run.
-
-        Raises:
-            RunError: there is none.
-        """
-        run = cls(Path(path))
-        if not run.exists:
-            raise RunError(
-                f"{path} is not a run",
-                expected="a folder that `eyebright train` made, with a recipe.toml in it",
-                remedy="check the path",
-            )
-        return run
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a run in the folder."""
-        return (self.path / "recipe.toml").is_file()
 
     def discard(self) -> None:
         """Takes back what `create` and the checks before training wrote: the input was at fault, nothing is lost."""
@@ -154,16 +110,6 @@ class Run:
                 (self.path / name).unlink(missing_ok=True)
             (self.path / "checkpoints").rmdir()
             self.path.rmdir()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps two processes from training the same run. A dead process's lock is not in the way.
-
-        Raises:
-            RunError: another process is at it.
-        """
-        with alone(self._lock, self.path, "training"):
-            yield
 
     @property
     def recipe(self) -> Recipe:
@@ -183,67 +129,14 @@ class Run:
         return load_recipe(path)
 
     @property
-    def environment(self) -> dict[str, Any]:
-        """Seed, plan, machine, times, openings of the test part, checksums."""
-        return read_json(self.path / "environment.json", "environment of a run")
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return int(self.environment["seed"])
-
-    @property
-    def plan(self) -> Plan:
-        """The execution plan that the run began with."""
-        return Plan(**self.environment["plan"])
-
-    @property
-    def contract(self) -> Contract:
-        """Which pictures are in which part.
-
-        Raises:
-            StoredFileError: one of its two files is damaged or missing.
-        """
-        return Contract.load(self.path)
-
-    @property
-    def has_contract(self) -> bool:
-        """Whether the pictures were looked at before the run was interrupted."""
-        return (self.path / "split.json").exists()
-
-    @property
-    def evaluation(self) -> dict[str, Any] | None:
-        """The figures on the test part, once there are any."""
-        path = self.path / "evaluation.json"
-        return read_json(path, "evaluation of a run") if path.exists() else None
-
-    @property
-    def finished(self) -> bool:
-        """Whether training is done and its classifier written."""
-        return "finished" in self.environment
+    def data(self) -> DataSection:
+        """What the recipe says of its pictures."""
+        return self.recipe.data
 
     @property
     def concluded(self) -> bool:
         """Whether the run is finished, evaluated and reported."""
         return self.finished and "report.html" in self.environment["checksums"] and self.report_path.exists()
-
-    @property
-    def classifier_path(self) -> Path:
-        """Where the classifier is, or will be."""
-        return self.path / CLASSIFIER
-
-    @property
-    def report_path(self) -> Path:
-        """Where the report is, or will be."""
-        return self.path / "report.html"
-
-    def classifier(self, device: str = "auto") -> Classifier:
-        """The classifier: of a run that is not done, the best so far.
-
-        Raises:
-            StoredFileError: there is none yet, or it is damaged.
-        """
-        return Classifier.load(self.classifier_path, device=device)
 
     def first_model(self, pictures: Callable[[], Pictures]) -> Network:
         """The network as it was before training, bit for bit: the seed gives it again.
@@ -293,39 +186,6 @@ class Run:
     def observations(self) -> list[Observation]:
         """What was seen inside the network: the lines of ``layers.jsonl``."""
         return [Observation.from_dict(line) for line in _read_lines(self.path / "layers.jsonl")]
-
-    @property
-    def receipt(self) -> dict[str, Any] | None:
-        """What was frozen, and that it is the same to the bit; None where nothing was, or training is not done."""
-        path = self.path / "receipt.json"
-        return read_json(path, "receipt of a run") if path.exists() else None
-
-    def write_contract(self, contract: Contract) -> None:
-        """Keeps which pictures are in which part."""
-        contract.save(self.path)
-
-    def write_environment(self, values: dict[str, Any]) -> None:
-        """Adds values to ``environment.json``."""
-        write_json(self.path / "environment.json", self.environment | values)
-
-    def open_test(self, purpose: str) -> int:
-        """Notes that the test part is about to be looked at; returns how often that makes.
-
-        It is noted before, so that an evaluation that is interrupted counts too.
-        """
-        openings = [*self.environment["test_openings"], {"time": _now(), "purpose": purpose}]
-        self.write_environment({"test_openings": openings})
-        return len(openings)
-
-    def write_evaluation(self, values: dict[str, Any]) -> None:
-        """Keeps the figures on the test part, and how often it has been opened."""
-        opened = len(self.environment["test_openings"])
-        write_json(self.path / "evaluation.json", values | {"test_opened": opened})
-
-    def write_report(self, html: str) -> None:
-        """Keeps the report."""
-        write_text(self.report_path, html)
-        self._write_checksums("report.html")
 
     def record(self, report: StepReport | Report, fit: Fit) -> None:
         """Takes a report: a line of metrics, and a checkpoint after each epoch and every few minutes."""
@@ -378,7 +238,7 @@ class Run:
                 if isinstance(found, StoredFileError):
                     raise found
                 for name, (length, digest) in found.lengths.items():
-                    _check_beginning(self.path / name, length, digest)
+                    check_beginning(self.path / name, length, digest)
             except StoredFileError as error:
                 problems[path] = error.problem
                 continue
@@ -405,35 +265,16 @@ class Run:
         """Writes the classifier and says that training is done; a resumed run has no estimate of the whole."""
         fit.classifier().save(self.classifier_path)
         if (receipt := fit.receipt()) is not None:
-            write_json(self.path / "receipt.json", receipt.as_dict() | {"findings": receipt.sentences()})
-            self._write_checksums("receipt.json")
+            self.write_receipt(receipt)
         for path in self._lines():
             sync(path)
-        self._write_checksums(*(path.name for path in self._lines()))
+        self.write_checksums(*(path.name for path in self._lines()))
         seconds = sum(line["seconds"] for line in self.metrics())
-        self.write_environment(
-            {"finished": _now(), "training_seconds": seconds, "estimated_seconds": estimated_seconds}
-        )
+        self.write_environment({"finished": now(), "training_seconds": seconds, "estimated_seconds": estimated_seconds})
 
-    def check(self) -> dict[str, str | None]:
-        """Reads every file of the run and compares its checksum.
-
-        Returns:
-            File → None where it is whole, else what is wrong with it. A file without a checksum yet, such as the
-            metrics of a run that is not finished, is left out.
-        """
-        checks: dict[str, Callable[[], object]] = {"environment.json": lambda: self.environment}
-        with suppress(StoredFileError):
-            for name, checksum in self.environment["checksums"].items():
-                checks[name] = partial(_check_beginning, self.path / name, None, checksum)
-        if self.has_contract:
-            checks["split.json, split.safetensors"] = lambda: self.contract
-        for path in list_checkpoints(self.path / "checkpoints"):
-            checks[f"checkpoints/{path.name}"] = partial(load_checkpoint, path)
-        if self.classifier_path.exists() or self.finished:
-            checks["classifier.safetensors"] = lambda: self.classifier("cpu")
-        checks["evaluation.json"] = lambda: self.evaluation
-        return {name: _problem(check) for name, check in checks.items()}
+    def _checks(self) -> dict[str, Callable[[], object]]:
+        checkpoints = list_checkpoints(self.path / "checkpoints")
+        return super()._checks() | {f"checkpoints/{path.name}": partial(load_checkpoint, path) for path in checkpoints}
 
     def _check_free(self) -> None:
         if self.exists:
@@ -456,51 +297,6 @@ class Run:
     def _lines(self) -> list[Path]:
         return [self.path / name for name in LINES if (self.path / name).exists()]
 
-    def _write_checksums(self, *names: str) -> None:
-        made = {name: file_digest(self.path / name) for name in names}
-        self.write_environment({"checksums": self.environment["checksums"] | made})
-
-
-@contextmanager
-def alone(lock: FileLock, path: Path, doing: str) -> Iterator[None]:
-    """Within the block no other process has this lock.
-
-    Args:
-        lock: of the folder.
-        path: the folder.
-        doing: what the other process is doing to it, for the error.
-
-    Raises:
-        RunError: another process has it.
-        OutputError: the folder cannot be written.
-    """
-    with as_output_error(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError(
-                f"another process is {doing} {path}",
-                expected="one process for a folder",
-                remedy="wait until it is done, or choose another folder with --out",
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_beginning(path: Path, length: int | None, digest: str) -> None:
-    if file_digest(path, length) != digest:
-        raise not_a(path, "file of a run", "its checksum is wrong: it is damaged, or was changed by hand")
-
-
-def _problem(check: Callable[[], object]) -> str | None:
-    try:
-        check()
-    except StoredFileError as error:
-        return error.problem
-    return None
-
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out."""
@@ -513,7 +309,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -21,7 +21,8 @@ from eyebright.classifier import Classifier, two_logits
 from eyebright.data.augment import Augment
 from eyebright.data.cuts import make_folds
 from eyebright.data.images import Pictures, blank_pictures, join
-from eyebright.data.labels import class_counts, is_multi_label
+from eyebright.data.labels import Labels, class_counts, is_multi_label
+from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, ModelError, TrainingDivergedError
@@ -30,20 +31,23 @@ from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.evaluation.paired import Difference, compare_answers
 from eyebright.layers.freezing import list_layers
+from eyebright.random import generator
 from eyebright.tensors import read_safetensors, write_safetensors
 from eyebright.training.estimate import in_words
 from eyebright.training.fit import Fit, Report
 from eyebright.training.receipt import Receipt, make_receipt
 from eyebright.training.recipe import Recipe
-from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head, count_fewest, fitting_kinds
+from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head, count_fewest, fit_heads, fitting_kinds
 from eyebright.transfer.joined import join_head
 from eyebright.transfer.rejecting import RATE, Calibration, Seen, calibrate, seen_by
+from eyebright.transfer.sizes import Sized, choose_size, larger_prepares, name_size
 from eyebright.transfer.teaching import remember
 from eyebright.transfer.tuning import AUGMENT, list_depths, tuning_recipe
 
 ENOUGH = 500  # validation pictures: with fewer, every picture of train and validation is judged once, in folds
 FOLDS = 5
 MEMORY = 64 * 2**20  # bytes of embeddings that a classifier remembers, so that it can be taught more
+ASKED = 1000  # pictures, by which a size is chosen
 MEASURED_STEPS = 5  # after which a training's length is foretold
 FORMAT_VERSION = 1
 KIND = "eyebright.transfer"
@@ -82,8 +86,7 @@ class Candidate:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         told = {"name": self.name, "val_accuracy": self.evaluation.accuracy, "val_loss": self.evaluation.loss}
-        if isinstance(self.evaluation, Evaluation):
-            told["val_interval"] = list(self.evaluation.top1_interval)
+        told |= {"val_interval": list(self.evaluation.accuracy_interval)}
         told |= {"pictures": self.evaluation.count, "seconds": self.seconds, "trained": self.trained}
         if self.difference is not None:
             told |= {"difference": self.difference.value, "difference_interval": list(self.difference.interval)}
@@ -103,6 +106,7 @@ class Transfer:
         calibration: its temperature, and by what it rejects.
         receipt: that everything frozen is the same to the bit, and what moved.
         pictures: that the kept classifier has learned from.
+        sizes: of pictures, that were tried first; empty: the size was given, or there is only one.
     """
 
     classifier: Classifier
@@ -113,6 +117,7 @@ class Transfer:
     calibration: Calibration
     receipt: Receipt
     pictures: int
+    sizes: tuple[Sized, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -141,6 +146,8 @@ class Search:
             take longer, with the last training on all pictures, is left out.
         single_output: two classes as one sigmoid output.
         rate: share of pictures of known classes that the kept one may take for none of these; None: it answers all.
+        sizes: whether pictures are also tried larger than the backbone was shown them before, by a linear head on the
+            embeddings of up to 1,000; what is best goes on.
         begin: called with what is done next and its steps; what it gives is called for each step.
         say: called with what happens, in words.
     """
@@ -156,6 +163,7 @@ class Search:
     seconds: float | None = None
     single_output: bool = False
     rate: float | None = RATE
+    sizes: bool = False
     begin: Begin = _silent
     say: Callable[[str], object] = lambda what: None
     left_out: list[str] = field(default_factory=list)
@@ -189,6 +197,7 @@ class Search:
         self.facts: dict[str, Any] = {"multi_label": True} if self._multi_label else {}
         self._starts: dict[bytes, Path] = {}
         self._embedding_seconds = 0.0
+        self._sized: list[Sized] = []
 
     def _check_heads(self) -> None:
         fitting = fitting_kinds(self.splits.train.labels, self.single_output)
@@ -228,6 +237,8 @@ class Search:
 
     def judge(self) -> tuple[list[Candidate], Examples]:
         """All candidates, and the embeddings that heads learn from."""
+        if self.sizes and (larger := larger_prepares(self.backbone)):
+            self._choose_size([self.backbone.prepare, *larger])
         examples, self._embedding_seconds = self._embed()
         heads = (self._judge_head(kind, examples, first=place == 0) for place, kind in enumerate(self.kinds or ()))
         tuned = (self._judge_tuning(last, examples) for last in self.depths)
@@ -248,8 +259,46 @@ class Search:
         calibration = calibrate(classifier, learned, best.seen, self.rate, self.seed)
         return Transfer(
             classifier, best.name, tuple(candidates), tuple(self.left_out), len(self.cuts), calibration, receipt,
-            len(kept),
+            len(kept), tuple(self._sized),
         )  # fmt: skip
+
+    def _choose_size(self, prepares: Sequence[Prepare]) -> None:
+        """Goes on with the size at which a linear head is best on validation."""
+        asked = self._some()
+        some = self.pictures.select(asked)
+        groups = some.groups and tuple(some.groups)
+        cuts = [tuple(np.flatnonzero(np.isin(asked, part)) for part in cut) for cut in self.cuts]
+        order = np.concatenate([held_out for _, held_out in cuts])
+        seconds, self._sized = 0.0, []
+        for prepare in prepares:
+            name, area = name_size(prepare), math.prod(prepare.output_size or ())
+            if self._sized:
+                last = math.prod(self._sized[-1].prepare.output_size or ())
+                all_views = seconds * area / last * len(self.pictures) / len(asked) * (1 + self.views)
+                if all_views > self._left() / 4:
+                    self._leave_out(f"pictures of {name}: no time was left")
+                    break
+            started = time.monotonic()
+            embedder = Embedder(replace(self.backbone, prepare=prepare))
+            values = embedder(some, on_picture=self.begin(f"pictures of {name}", len(asked)))
+            seconds = time.monotonic() - started
+            examples = Examples(values, some.labels, self.splits.classes, groups, self.single_output)
+            logits = []
+            _, setting = choose_head("linear", examples.select(cuts[0][0]), self.seed)
+            for kept, held_out in cuts:
+                (head,) = fit_heads("linear", examples.select(kept), (setting,), self.seed)
+                logits.append(two_logits(torch.from_numpy(answer(head, values[held_out]))).numpy())
+            evaluation = self._evaluate(np.concatenate(logits), some.labels[order])
+            self._sized.append(Sized(prepare, evaluation))
+            self.say(f"pictures of {name}: validation {evaluation.accuracy:.1%} by a linear head, {in_words(seconds)}")
+        self.backbone = replace(self.backbone, prepare=choose_size(self._sized).prepare)
+
+    def _some(self) -> Indices:
+        """Up to 1,000 pictures, in order; where validation stands apart, as many of it as of the others."""
+        order = torch.randperm(len(self.pictures), generator=generator(self.seed, "sizes")).numpy()
+        if len(self.cuts) > 1:
+            return np.sort(order[:ASKED])
+        return np.sort(np.concatenate([order[np.isin(order, part)][: ASKED // 2] for part in self.cuts[0]]))
 
     def _embed(self) -> tuple[Examples, float]:
         """Embeddings of all pictures and their views, picture by picture, and the seconds it took."""
@@ -428,10 +477,14 @@ class Search:
         logits, labels = (
             np.concatenate([getattr(judged, what) for _, judged in seen])[order] for what in ("logits", "labels")
         )
-        kind: Any = MultiLabelEvaluation if self._multi_label else Evaluation
-        evaluation = kind(logits, labels, self.splits.classes)
+        evaluation = self._evaluate(logits, labels)
         self.say(f"{name}: validation {evaluation.accuracy:.1%}, loss {evaluation.loss:.3f}, {in_words(seconds)}")
         return Candidate(name, evaluation, seconds, trained, setting, tuple(seen))
+
+    def _evaluate(self, logits: NDArray[np.float32], labels: Labels) -> AnyEvaluation:
+        kind: Any = MultiLabelEvaluation if self._multi_label else Evaluation
+        made: AnyEvaluation = kind(logits, labels, self.splits.classes)
+        return made
 
     def _key(self, recipe: str, kept: Indices, held_out: Indices, start: Path) -> str:
         """Another one for whatever could make it another training."""

@@ -323,6 +323,19 @@ def measure_strangeness(learned: Seen, judged: Seen) -> Strangeness:
     return Strangeness(scores, {score: float(np.mean(values)) for score, values in found.items() if values})
 
 
+def measure_scores(classifier: Classifier, pictures: Pictures) -> Values | None:
+    """How strange each picture is to a classifier, float32 `[N]`; None where it rejects none.
+
+    Raises:
+        PictureError: a picture cannot be decoded.
+    """
+    if classifier.rejection is None:
+        return None
+    seen = look(classifier, pictures, keep=False)
+    scores: Values = classifier.rejection(torch.from_numpy(seen.logits), torch.from_numpy(seen.embeddings)).numpy()
+    return scores
+
+
 def choose_score(found: list[Strangeness]) -> tuple[Score, dict[Score, float]]:
     """The score that tells left-out classes best, and how well each does; for two classes the neighbours."""
     told = [one.auroc for one in found if one.auroc]

@@ -10,15 +10,16 @@ from filelock import FileLock
 from PIL import Image
 
 import eyebright as eb
+from eyebright import road
 from eyebright.classifier import Classifier
 from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
-from eyebright.errors import ModelError, RunError
+from eyebright.errors import DataWarning, ModelError, RunError
 from eyebright.layers.rejection import Rejection, RejectionOptions
 from eyebright.transferring import open_backbone, transfer_from
 
 SIDE = 24
-QUICK = ("--tune", "none", "--views", "0")
+QUICK = ("--tune", "none", "--views", "0", "--size", str(SIDE))
 
 
 @pytest.fixture
@@ -57,19 +58,75 @@ def test_from_folder_to_classifier(eyebright, backbone, photos, tmp_path):
     assert "embedded 32 pictures" in done.stderr
     assert (out / "transfer.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads((out / "transfer.json").read_text())
+    tested, receipt = (json.loads((out / f"{name}.json").read_text()) for name in ("evaluation", "receipt"))
     assert said["kept"] in {one["name"] for one in said["candidates"]}
-    assert said["test"]["count"] == 14
+    assert tested["count"] == 14
+    assert tested["test_opened"] == 1
     assert said["folds"] == 5
-    assert said["receipt"]["broken"] == []
+    assert receipt["broken"] == []
+    assert not (out / "kept").exists()
     made = Classifier.load(out / "classifier.safetensors")
     assert made.classes == ("blue things", "red things")
     assert made.prepare == Classifier.load(backbone).prepare
     assert made.facts["transfer"]["origin"] == "a test"
-    assert made.facts["metrics"]["test_accuracy"] == said["test"]["top1"]
+    assert made.facts["metrics"]["test_accuracy"] == tested["top1"]
     seen = eyebright("predict", out, photos / "val" / "red things" / "0.png", "--json")
     assert json.loads(seen.stdout)[0]["top"][0]["class"] in made.classes
-    judged = eyebright("evaluate", out, "--data", photos, "--json")
-    assert json.loads(judged.stdout)["top1"] == pytest.approx(said["test"]["top1"])
+    judged = eyebright("evaluate", out, "--json")
+    assert json.loads(judged.stdout)["top1"] == pytest.approx(tested["top1"])
+    assert json.loads((out / "evaluation.json").read_text())["test_opened"] == 2
+    assert eyebright("verify", out).returncode == 0
+
+
+def test_its_report(eyebright, backbone, photos, tmp_path):
+    """One page, which opens offline; what is inspected later is in the next one."""
+    out = tmp_path / "out"
+    assert "report: " in eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK).stdout
+    html = (out / "report.html").read_text()
+    for shown in (
+        "photos, from backbone.safetensors", "What was tried", "linear on embeddings", "</b>, kept", "What was frozen",
+        "same to the bit", "How sure it is, and how often right", "one of these: told by", "Test pictures as it sees",
+        "red things", "How it was made", "opened 1 time<",
+    ):  # fmt: skip
+        assert shown in html, shown
+    assert 'src="http' not in html and 'href="http' not in html
+    assert html.count("data:image/png") >= 6
+    assert eyebright("inspect", out, "mistakes", "--count", "3", "--split", "train").returncode == 0
+    assert "What was inspected" not in html
+    done = eyebright("report", out)
+    assert done.returncode == 0, done.stderr
+    again = (out / "report.html").read_text()
+    assert "What was inspected" in again
+    assert "opened 2 times" in again
+    (out / "transfer.json").write_text((out / "transfer.json").read_text().replace("linear", "Linear"))
+    assert "damaged  transfer.json" in eyebright("verify", out).stdout
+    assert "would not be true" in eyebright("report", out).stderr
+
+
+def test_an_evaluation_that_is_broken_off_counts(backbone, photos, tmp_path, monkeypatch):
+    def broken(*given, **more):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    monkeypatch.setattr("eyebright.transferring.evaluate_any", broken)
+    with pytest.raises(KeyboardInterrupt):
+        transfer_from(backbone, data=photos, out=out, tune=(), views=0)
+    monkeypatch.undo()
+    transfer_from(backbone, data=photos, out=out, tune=(), views=0)
+    assert json.loads((out / "evaluation.json").read_text())["test_opened"] == 2
+
+
+def test_pictures_that_it_learned_from_are_told_of(eyebright, backbone, photos, tmp_path):
+    """Those of validation too: where they were judged in folds, the kept one has learned from all."""
+    out = tmp_path / "out"
+    eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
+    for look in (lambda: road.evaluate_source(out, part="val"), lambda: road.open_pictures(out)):
+        with pytest.warns(DataWarning, match="has learned from its val part too"):
+            look()
+    shutil.copytree(photos / "train", tmp_path / "other" / "test")
+    shutil.copytree(photos / "train", tmp_path / "other" / "train")
+    with pytest.warns(DataWarning, match="32 of the 32 pictures of"):
+        road.evaluate_source(out, data=tmp_path / "other")
 
 
 def test_as_json(eyebright, backbone, photos, tmp_path):
@@ -92,13 +149,23 @@ def test_the_figures_of_test_choose_nothing(eyebright, backbone, photos, tmp_pat
     assert eyebright("transfer", photos, "--from", backbone, "--out", other, *QUICK).returncode == 0
     first, second = (json.loads((path / "transfer.json").read_text()) for path in (one, other))
     assert first["kept"] == second["kept"]
-    assert first["test"]["top1"] == pytest.approx(1 - second["test"]["top1"])
+    tested = [json.loads((path / "evaluation.json").read_text())["top1"] for path in (one, other)]
+    assert tested[0] == pytest.approx(1 - tested[1])
     weights = [Classifier.load(path / "classifier.safetensors").model.state_dict() for path in (one, other)]
     assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
 
 
+def test_larger_sizes_are_tried(eyebright, backbone, photos, tmp_path):
+    done = eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK[:4])
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads((tmp_path / "out" / "transfer.json").read_text())["sizes"]
+    assert list(sizes) == ["24×24", "36×36", "48×48"]
+    height, width = Classifier.load(tmp_path / "out" / "classifier.safetensors").prepare.output_size
+    assert f"shown pictures of {height}×{width} pixels; a linear head tried 24×24 (" in done.stdout
+
+
 def test_another_size_is_said(eyebright, backbone, photos, tmp_path):
-    eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", "--size", "40", *QUICK)
+    eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK, "--size", "40")
     made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
     assert made.prepare.output_size == (40, 40)
     assert made.prepare.mean == (0.3,)
@@ -106,10 +173,10 @@ def test_another_size_is_said(eyebright, backbone, photos, tmp_path):
 
 def test_a_run_is_a_backbone(eyebright, photos, tmp_path):
     eyebright("train", "lenet5-digits", "--set", "training.epochs=1", "--out", tmp_path / "run")
-    done = eyebright("transfer", photos, "--from", tmp_path / "run", "--out", tmp_path / "out", *QUICK)
+    done = eyebright("transfer", photos, "--from", tmp_path / "run", "--out", tmp_path / "out", "--tune", "none")
     assert done.returncode == 0, done.stderr
     made = Classifier.load(tmp_path / "out" / "classifier.safetensors")
-    assert made.prepare == Classifier.load(tmp_path / "run" / "classifier.safetensors").prepare
+    assert made.prepare == Classifier.load(tmp_path / "run" / "classifier.safetensors").prepare  # takes no other size
     assert made.facts["transfer"]["recipe"] == "lenet5-digits"
 
 
@@ -164,7 +231,7 @@ def test_pictures_in_both_parts_are_told_of(eyebright, backbone, photos, tmp_pat
     assert "1 pictures of the test part stand in the " in done.stderr
     assert (
         "pictures of the test part stand in the "
-        in json.loads((tmp_path / "out" / "transfer.json").read_text())["notes"][0]
+        in json.loads((tmp_path / "out" / "environment.json").read_text())["notes"][0]
     )
 
 

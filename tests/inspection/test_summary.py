@@ -183,3 +183,8 @@ def test_errors():
     with pytest.raises(ModelError, match=r"alexnet.*1 channels\n.*3, as it was built\n.*`in_channels=1`"):
         summarise(on_meta("alexnet"), in_channels=1)
     assert summarise(on_meta("alexnet", in_channels=1), in_channels=1).input_shape == (1, 224, 224)
+
+
+def test_a_head_of_neighbours():
+    model = create_model("resnet20_cifar", num_classes=3, head={"kind": "neighbours", "pictures": 40, "nearest": 5})
+    assert summarise(model, 32).parameters == sum(parameter.numel() for parameter in model.parameters())

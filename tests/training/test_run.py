@@ -142,7 +142,7 @@ def test_the_lock_keeps_others_out_and_dies_with_its_process(tmp_path, recipe):
     other = context.Process(target=hold_lock, args=(str(run.path), ready))
     other.start()
     assert ready.wait(60)
-    with pytest.raises(RunError, match="another process is training"), run.locked():
+    with pytest.raises(RunError, match="another process is at work in"), run.locked():
         pass
     os.kill(other.pid, signal.SIGKILL)
     other.join()
