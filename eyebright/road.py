@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.amend import amend, apply_decisions
 from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
@@ -62,7 +62,7 @@ from eyebright.training.progress import Display
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import Run
 from eyebright.training.tensorboard import TensorBoard
-from eyebright.transfer.folder import TransferFolder, open_folder
+from eyebright.transfer.folder import TransferFolder, open_folder, open_run
 from eyebright.transfer.rejecting import measure_scores
 
 
@@ -192,7 +192,7 @@ def resume(
         RunError: it is not a run, it is being trained by another process, or this machine computes differently.
         DataError: the pictures are not those that the run began with.
     """
-    run = Run.open(path)
+    run = open_run(path)
     with Display(console or Console(stderr=True)) as screen, _stoppable(run) as stop, run.locked():
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
@@ -288,7 +288,7 @@ def evaluate_source(
     if changes:
         warnings.warn(
             f"the pictures of {own.source} are not those that {path} was trained with: {'; '.join(changes)}. "
-            "These figures are of today's pictures; the run keeps its own",
+            "These figures are of today's pictures; those that it keeps are not touched",
             DataWarning,
             stacklevel=2,
         )
@@ -342,7 +342,8 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
     if weights is not None:
         return Classifier.published(str(where), weights, device=device)
     if path.is_dir():
-        return open_folder(path).classifier(device)
+        alone = path / CLASSIFIER  # a folder may hold nothing else
+        return Classifier.load(alone, device=device) if alone.is_file() else open_folder(path).classifier(device)
     if not path.exists() and str(where) in CATALOG:
         raise ModelError(
             f"'{where}' is a network that has learned nothing yet",
@@ -429,7 +430,7 @@ def diagnose(
         RunError: it is not a run, or has not begun to train.
         DataError: the pictures are not those that it was trained with.
     """
-    run = Run.open(path)
+    run = open_run(path)
     if not run.has_contract or not run.steps():
         raise RunError(
             f"{path} has not begun to train",
@@ -467,7 +468,7 @@ def compare(
         RunError: fewer than two runs, one that is no run, the same twice, or runs on different pictures.
         DataError: the runs have no validation part, or several labels for a picture.
     """
-    runs = [Run.open(path) for path in paths]
+    runs = [open_run(path) for path in paths]
     if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
         raise RunError(
             f"{many(len(runs), 'run')} to compare: {', '.join(str(run.path) for run in runs)}",
@@ -560,7 +561,7 @@ def inspect_filters(path: str | Path, layer: str | None = None, *, root: str | P
         ModelError: there is no such convolution.
         StoredFileError: it has no classifier yet.
     """
-    run = Run.open(path)
+    run = open_run(path)
     after = run.classifier("cpu").model
     return compare_filters(run.first_model(lambda: run.data.load(root).train), after, layer)
 
@@ -612,7 +613,7 @@ def read_observations(path: str | Path) -> list[Observation]:
     Raises:
         RunError: it is not a run, or was not observed.
     """
-    observations = Run.open(path).observations()
+    observations = open_run(path).observations()
     if not observations:
         raise RunError(
             f"{path} was not looked into while it trained",
@@ -786,7 +787,7 @@ def _conclude_transfer(folder: TransferFolder, test: Pictures, screen: Display, 
     folder.write_evaluation(evaluation.as_dict())
     screen.say(f"test: {evaluation}")
     screen.count("writing the report")
-    write_transfer_report(folder, classifier, test, evaluation, measure_scores(classifier, test))
+    write_transfer_report(folder, folder.values, classifier, test, evaluation, measure_scores(classifier, test))
     return folder
 
 
@@ -839,8 +840,8 @@ def _warn_of_trained(folder: Folder, pictures: Pictures, source: str) -> None:
     known = [index for index, digest in enumerate(pixels) if digest.tobytes() in trained]
     if known:
         warnings.warn(
-            f"{len(known)} of the {len(pictures)} pictures of {source} stand in the training part of {folder.path} "
-            f"(for example {pictures.name(known[0])}): figures on them are too good",
+            f"{len(known)} of the {len(pictures)} pictures of {source} are among those that {folder.path} has learned "
+            f"from (for example {pictures.name(known[0])}): figures on them are too good",
             DataWarning,
             stacklevel=3,
         )

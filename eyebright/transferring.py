@@ -29,9 +29,10 @@ from eyebright.road import free_folder, load_own_parts, open_classifier, shared_
 from eyebright.training.progress import Display
 from eyebright.training.recipe import DataSection
 from eyebright.transfer.choose import Search, Transfer
-from eyebright.transfer.folder import TransferFolder
+from eyebright.transfer.folder import TransferFolder, open_folder
 from eyebright.transfer.heads import Kind
 from eyebright.transfer.rejecting import MOST, RATE, Calibration, Values, calibrate, look, measure_scores
+from eyebright.transfer.sizes import name_size
 
 BACKBONE = "resnet18"  # published, where none is given
 
@@ -44,16 +45,14 @@ class Transferred:
         folder: where it is.
         transfer: what was tried, and the kept classifier.
         test: its figures on the test part.
-        findings: what there is to say of what was tried.
-        doubts: how sure it is, and what it rejects.
+        scores: how strange each picture of test is to it, float32 `[N]`; None: it rejects none.
         seconds: in all.
     """
 
     folder: TransferFolder
     transfer: Transfer
     test: AnyEvaluation
-    findings: tuple[str, ...]
-    doubts: tuple[str, ...]
+    scores: Values | None
     seconds: float
 
     @property
@@ -69,7 +68,22 @@ class Transferred:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All that there is to say."""
-        return (*self.findings, *self.doubts, *self.transfer.receipt.sentences())
+        opened = len(self.folder.environment["test_openings"])
+        times = "once" if opened == 1 else f"{opened} times"
+        return (
+            *say_transfer(self.transfer), f"test, opened {times}: {self.test}",
+            *self.transfer.calibration.sentences(), *self._on_test(), *self.transfer.receipt.sentences(),
+        )  # fmt: skip
+
+    def _on_test(self) -> list[str]:
+        """How honest the kept one's probabilities are on test, and how much of it is rejected."""
+        if not isinstance(self.test, Evaluation):
+            return []
+        said = f"calibration error on test {self.test.calibration_error:.1%}"
+        if self.scores is not None and self.classifier.rejection is not None:
+            share = (self.scores > self.classifier.rejection.options.threshold).mean()
+            said += f"; {share:.1%} of it is called none of these"
+        return [said]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -85,10 +99,9 @@ class Transferred:
             "left_out": list(self.transfer.left_out),
             "folds": self.transfer.folds,
             "pictures": self.transfer.pictures,
-            "sizes": {one.name: one.evaluation.accuracy for one in self.transfer.sizes},
+            "sizes": {one.name: one.accuracy for one in self.transfer.sizes},
             "calibration": self.transfer.calibration.as_dict(),
-            "findings": list(self.findings),
-            "doubts": list(self.doubts),
+            "findings": say_transfer(self.transfer),
         }
 
 
@@ -142,14 +155,21 @@ def transfer_from(
         EyebrightError: what was given will not do.
     """
     started = time.monotonic()
-    path = Path(out) if out is not None else _own_folder(f"transfer-{Path(str(data)).stem}")
-    TransferFolder(path).check_free()
-    trained = open_backbone(backbone, weights, size=size, device=device)
     section = DataSection(
         source=str(data), skip_unreadable=skip_unreadable, curation=str(Path(curation).absolute()) if curation else None
     )
+    options = {
+        "backbone": str(backbone or BACKBONE), "weights": weights, "size": size, "heads": heads and list(heads),
+        "tune": None if tune is None else ["all" if last is None else last for last in tune],
+        "single_output": single_output or None, "views": views, "false_rejection": false_rejection, "minutes": minutes,
+    }  # fmt: skip
+    asked = {"data": section.source} | {name: value for name, value in options.items() if value is not None}
+    path = Path(out) if out is not None else _own_folder(asked)
+    folder = TransferFolder(path)
+    folder.check_free()
+    trained = open_backbone(backbone, weights, size=size, device=device)
     splits = section.load(root)
-    with TransferFolder.begin(path, seed, trained.plan) as folder, Display(console or Console(stderr=True)) as screen:
+    with Display(console or Console(stderr=True)) as screen:
         counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
         screen.say(f"{trained.model.model_name} on {data}: {counts} pictures of {len(splits.classes)} classes → {path}")
         screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
@@ -157,35 +177,32 @@ def transfer_from(
         notes = [*splits.notes, *shared_notes(contract, splits)]
         for note in notes:
             screen.say(f"note: {note}")
-        folder.write_environment({"notes": notes})
-        folder.write_contract(contract)
         search = Search(
             splits, trained, folder.kept, seed, views,
             kinds=None if heads is None else tuple(heads), tune=None if tune is None else tuple(tune),
             seconds=None if minutes is None else 60 * minutes - (time.monotonic() - started),
             single_output=single_output, rate=false_rejection, sizes=size is None, begin=screen.begin, say=screen.say,
         )  # fmt: skip
-        found = search.run()
-        folder.open_test("transfer")
-        screen.count("evaluating", len(splits.test))
-        test = evaluate_any(found.classifier, splits.test, on_batch=screen.reach)
-        scores = measure_scores(found.classifier, splits.test)
-        _add_facts(found, test, trained)
-        found.classifier.save(folder.classifier_path)
-        folder.write_receipt(found.receipt)
-        folder.write_evaluation(test.as_dict())
-        save_figure(folder.figure_path, draw_transfer(found, test))
-        doubts = (*found.calibration.sentences(), *_doubts_on_test(found.classifier, test, scores))
-        seconds = time.monotonic() - started
-        made = Transferred(folder, found, test, tuple(say_transfer(found, test)), doubts, seconds)
-        asked = {
-            "minutes": minutes, "size": size, "views": views, "single output": single_output,
-            "false rejection": false_rejection, "seed": seed,
-        }  # fmt: skip
-        about = {"backbone": str(backbone or BACKBONE), "data": section.model_dump(exclude_none=True), "asked": asked}
-        folder.finish(about | made.tried(), seconds)
-        screen.count("writing the report")
-        write_transfer_report(folder, found.classifier, splits.test, test, scores)
+        with folder.begun(seed, trained.plan, asked, notes):
+            folder.write_contract(contract)
+            found = search.run()
+            folder.open_test("transfer")
+            screen.count("evaluating", len(splits.test))
+            test = evaluate_any(found.classifier, splits.test, on_batch=screen.reach)
+            scores = measure_scores(found.classifier, splits.test)
+            _add_facts(found, test, trained)
+            found.classifier.save(folder.classifier_path)
+            folder.write_receipt(found.receipt)
+            folder.write_evaluation(test.as_dict())
+            save_figure(folder.figure_path, draw_transfer(found, test))
+            made = Transferred(folder, found, test, scores, time.monotonic() - started)
+            values = {
+                "asked": asked | {"views": search.views}, "data": section.model_dump(exclude_none=True),
+                "size": name_size(found.classifier.prepare), "seconds": made.seconds,
+            } | made.tried()  # fmt: skip
+            screen.count("writing the report")
+            write_transfer_report(folder, values, found.classifier, splits.test, test, scores)
+            folder.finish(values)
     return made
 
 
@@ -222,6 +239,12 @@ def calibrate_from(
             f"{where} answers with several labels for a picture",
             expected="a classifier of one label a picture",
             remedy="use it as it is",
+        )
+    if data is None and path.is_dir() and "val" in open_folder(path).learned_from:
+        raise DataError(
+            f"{where} has learned from its validation part too, so that nothing can be fitted on it",
+            expected="pictures that it has not learned from; a transfer calibrates its classifier itself",
+            remedy="give --data a source with train and val, or transfer again with another --false-rejection",
         )
     if data is None and not path.is_dir():
         raise DataError(
@@ -310,19 +333,12 @@ def _add_facts(found: Transfer, test: AnyEvaluation, backbone: Classifier) -> No
     }
 
 
-def _doubts_on_test(classifier: Classifier, test: AnyEvaluation, scores: Values | None) -> list[str]:
-    """How honest the kept one's probabilities are on test, and how much of it is rejected."""
-    if not isinstance(test, Evaluation):
-        return []
-    said = f"calibration error on test {test.calibration_error:.1%}"
-    if scores is not None and classifier.rejection is not None:
-        said += f"; {(scores > classifier.rejection.options.threshold).mean():.1%} of it is called none of these"
-    return [said]
-
-
-def _own_folder(name: str) -> Path:
-    """``runs/<name>`` where nothing is, or a transfer that was broken off; else the next free one."""
-    path = free_folder(name)
-    folders = [TransferFolder(one) for one in sorted(path.parent.glob(f"{name}*"))]
-    unfinished = [one for one in folders if one.kept.is_dir() and not one.exists]
-    return unfinished[-1].path if unfinished else path
+def _own_folder(asked: dict[str, Any]) -> Path:
+    """``runs/transfer-<source>`` where nothing is, or the same transfer was broken off; else the next free one."""
+    free = free_folder(f"transfer-{Path(asked['data']).stem}")
+    for path in sorted(free.parent.glob("transfer-*")):
+        folder = TransferFolder(path)
+        with suppress(StoredFileError):
+            if folder.broken_off and folder.environment["asked"] == asked:
+                return path
+    return free

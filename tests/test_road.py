@@ -32,7 +32,7 @@ from eyebright.evaluation.views import VIEWS
 from eyebright.files import write_json
 from eyebright.training.checkpoint import list_checkpoints
 from eyebright.training.fit import Fit
-from eyebright.training.recipe import load_recipe
+from eyebright.training.recipe import DataSection, load_recipe
 from eyebright.training.run import Run
 
 QUICK = ["training.epochs=3"]
@@ -172,14 +172,14 @@ def test_a_source_of_one_part_is_evaluated_whole(finished, tmp_path):
 def test_the_test_part_chooses_nothing(tmp_path, quiet, monkeypatch):
     """Shuffling the test labels changes no weight: training never looks at them."""
     straight = road.train("lenet5-digits", out=tmp_path / "a", changes=QUICK, console=quiet)
-    load = road.load_data
+    load = DataSection.load
 
     def shuffled(*args, **options):
         splits = load(*args, **options)
         splits.test.labels[:] = np.random.default_rng(0).permutation(splits.test.labels)
         return splits
 
-    monkeypatch.setattr(road, "load_data", shuffled)
+    monkeypatch.setattr(DataSection, "load", shuffled)
     other = road.train("lenet5-digits", out=tmp_path / "b", changes=QUICK, console=quiet)
     one, two = (run.classifier().model.state_dict() for run in (straight, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -287,10 +287,11 @@ SLOW_READING = """
 import os, pathlib, sys, time
 from eyebright import road
 from eyebright.cli import main
+from eyebright.training.recipe import DataSection
 def wait(*_, **__):
     pathlib.Path({path!r}).touch()
     time.sleep(60)
-road.{where} = wait
+{where} = wait
 sys.argv = ["eyebright", "train", "lenet5-digits", "--out", {out!r}, "--set", "training.epochs=1"]
 main.main()
 """
@@ -299,8 +300,8 @@ main.main()
 @pytest.mark.parametrize(
     ("where", "how"),
     [
-        ("load_data", signal.SIGINT), ("make_contract", signal.SIGTERM), ("Fit", signal.SIGHUP),
-        ("evaluate_any", signal.SIGTERM), ("write_report", signal.SIGINT),
+        ("DataSection.load", signal.SIGINT), ("road.make_contract", signal.SIGTERM), ("road.Fit", signal.SIGHUP),
+        ("road.evaluate_any", signal.SIGTERM), ("road.write_report", signal.SIGINT),
     ],
 )  # fmt: skip
 def test_a_run_is_stopped_in_order_whatever_it_does(tmp_path, quiet, where, how):
@@ -318,7 +319,7 @@ def test_a_run_is_stopped_in_order_whatever_it_does(tmp_path, quiet, where, how)
     assert process.returncode == 130
     assert f"interrupted; go on with: eyebright train --resume {out}" in said
     assert "Traceback" not in said
-    if where == "Fit":
+    if where == "road.Fit":
         assert road.resume(out, accept_differences=True, console=quiet).concluded
 
 
@@ -571,7 +572,7 @@ def test_pictures_that_were_trained_with_are_named_when_evaluating(tmp_path, two
     run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
     trained = len(run.contract.names["train"])
     copy = shutil.copytree(two_classes, tmp_path / "copy")
-    with pytest.warns(DataWarning, match=rf"{trained} of the 60 pictures of .*copy stand in the training part"):
+    with pytest.warns(DataWarning, match=rf"{trained} of the 60 pictures of .*copy are among those that"):
         assert road.evaluate_source(run.path, data=copy).count == 60
 
 

@@ -194,7 +194,7 @@ def logits(path: Path) -> bytes:
     """A run's answers to its test part, bit for bit."""
     done = Run.open(path)
     classifier = done.classifier("cpu")
-    test = road.load_data(done.recipe.data.source).test
+    test = done.data.load().test
     return compute_logits(classifier, test).tobytes()
 
 

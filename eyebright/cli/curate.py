@@ -56,13 +56,13 @@ def command(
     from eyebright.data.sources import load_parts, load_pictures
     from eyebright.inspection.style import save_figure
     from eyebright.training.progress import Display
-    from eyebright.training.run import Run
+    from eyebright.transfer.folder import open_run
 
     name = Path(source).name if Path(source).name not in ("", "..") else Path(source).resolve().name
     folder = out or Path("curation") / re.sub(r"[^\w.-]+", "-", name)
     parts, notes = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
     new = None if against is None else load_pictures(against, root=root)
-    judge = None if run is None else Run.open(run)
+    judge = None if run is None else open_run(run)
     predict = None if judge is None else by_recipe(judge.recipe, seed=seed, plan=judge.plan)
     with Display(Console(stderr=True)) as screen:
         found = curate(parts, source=source, folds=folds, seed=seed, predict=predict, begin=screen.begin, notes=notes)

@@ -31,7 +31,8 @@ def command(
     classifier: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|CLASSIFIER|NETWORK", help="A run's folder, a classifier file, or a network with --weights."
+            metavar="RUN|CLASSIFIER|NETWORK",
+            help="A run's or a transfer's folder, a classifier file, or a network with --weights.",
         ),
     ],
     data: Annotated[

@@ -44,7 +44,10 @@ class Seen:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run's folder; or a transfer's, but for curves, filters, gradients, shift of layers."),
+    ],
     what: Annotated[
         What,
         typer.Argument(
@@ -106,11 +109,11 @@ def command(
 def _curves(asked: Asked) -> Seen:
     """Runs that differ in their seeds only are drawn as one, with their spread."""
     from eyebright.inspection.curves import draw_runs, say_runs
-    from eyebright.training.run import Run
+    from eyebright.transfer.folder import open_run
 
     together: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {}
     for path in (asked.run, *asked.beside):
-        opened = Run.open(path)
+        opened = open_run(path)
         opened.require_epochs()
         together.setdefault(opened.recipe.to_toml(), []).append((path.name, opened.metrics()))
     runs = {several[0][0]: [metrics for _, metrics in several] for several in together.values()}

@@ -9,6 +9,8 @@ import typer
 
 from eyebright.cli.options import Device, Json, print_json
 
+TAUGHT = "taught.safetensors"  # beside a transfer's own classifier, which its figures are of
+
 
 def command(
     classifier: Annotated[
@@ -18,21 +20,24 @@ def command(
     label: Annotated[str, typer.Option(help="The class that they are of.")],
     new_class: Annotated[bool, typer.Option("--new-class", help="It may be one that is not known yet.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Where the taught one goes (default: it replaces the old).", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Where the taught one goes (default: FOLDER/taught.safetensors; a file is replaced).",
+            show_default=False,
+        ),
     ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Teach a classifier that `transfer` made more pictures, or correct their labels: at once, forgetting nothing."""
-    from eyebright.classifier import CLASSIFIER
     from eyebright.data.sources import gather_pictures
     from eyebright.road import open_classifier
     from eyebright.transfer.teaching import teach
 
     paths = gather_pictures(pictures)
-    before = open_classifier(classifier, device=device)
+    target = out or (classifier / TAUGHT if classifier.is_dir() else classifier)
+    before = open_classifier(target if out is None and target.is_file() else classifier, device=device)
     taught = teach(before, paths, label, new_class=new_class)
-    target = out or (classifier / CLASSIFIER if classifier.is_dir() else classifier)
     taught.classifier.save(target)
     right = [sum(answer.top(1)[0][0] == label for answer in one.predict(paths)) for one in (before, taught.classifier)]
     if json:

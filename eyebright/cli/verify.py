@@ -11,7 +11,9 @@ from eyebright.cli.options import Json, print_json
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's folder or a classifier file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|CLASSIFIER", help="A run's or a transfer's folder, or a classifier file.")
+    ],
     json: Json = False,
 ) -> None:
     """Check that every file of a run, or a classifier file, is whole and unchanged."""

@@ -11,7 +11,7 @@ from PIL import Image
 from eyebright.curation.curate import Curation
 from eyebright.curation.suspects import KINDS, Suspect, as_csv
 from eyebright.files import make_folder, write_atomically
-from eyebright.inspection.page import embed, render_template
+from eyebright.inspection.page import as_base64, render_template
 
 SHOWN = 60  # suspects of a kind
 SIDE = 144  # pixels: longest side of a picture on the page
@@ -65,4 +65,4 @@ def _thumbnail(curation: Curation, part: str, index: int) -> str:
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
-    return embed(file.getvalue())
+    return as_base64(file.getvalue())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from eyebright.tensors import read_safetensors, write_safetensors
 
 MAX_STEM = 50  # characters of a file's name in its folder's: with all else no more than the 255 bytes of a name
 MANIFEST = "eyebright.manifest"
+UNUSED_DAYS = 30  # after which what can be made again is removed
 
 
 def lock(name: str) -> FileLock:
@@ -32,6 +35,21 @@ def lock(name: str) -> FileLock:
     folder = cache_folder() / "locks"
     make_folder(folder)
     return FileLock(folder / f"{name}.lock")
+
+
+def note_use(folder: Path) -> None:
+    """Says that a folder of the cache is of use today."""
+    with suppress(OSError):  # it may not be there yet
+        os.utime(folder)
+
+
+def remove_unused(folders: Iterable[Path]) -> None:
+    """Removes those folders of the cache that have not been of use for 30 days."""
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    for old in folders:
+        with suppress(OSError):
+            if old.stat().st_mtime < oldest:
+                shutil.rmtree(old)
 
 
 def short_digest(text: str) -> str:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from eyebright.data.ahead import ahead
-from eyebright.data.cache import lock
+from eyebright.data.cache import lock, note_use, remove_unused
 from eyebright.data.digests import file_digests
 from eyebright.data.images import ImageFiles, Labels, Pixels
 from eyebright.data.prepare import Prepare
@@ -37,7 +36,6 @@ FORMAT_VERSION = 1
 KIND = "eyebright.prepared pictures"
 SHARD_BYTES = 16 * 2**20  # pixels in a file
 AT_ONCE = 16  # pictures that a thread decodes before it hands them over
-UNUSED_DAYS = 30  # after which a set of prepared pictures is removed
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +114,8 @@ def prepare_files(
     own = folder / hashlib.sha256(b"".join(sorted(set(digests)))).hexdigest()[:16]
     try:
         make_folder(own)
-        _note_use(own)
-        _remove_unused(folder.parent)
+        note_use(own)
+        remove_unused(folder.parent.glob("*/*"))
         with lock(f"prepared-{folder.name}-{own.name}"):
             remove_unfinished(own)
             return _fill(pictures, digests, prepare, folder, own, on_read, workers)
@@ -213,7 +211,7 @@ class _Found:
         rows = zip(_rows(tensors["digests"].numpy()), starts.tolist(), *sizes.T.tolist(), strict=True)
         self.places |= {digest: (len(self.shards), *place) for digest, *place in rows if digest in new}
         self.shards.append(pixels)
-        _note_use(path.parent)
+        note_use(path.parent)
 
 
 def _rows(digests: NDArray[np.uint8]) -> list[bytes]:
@@ -258,17 +256,3 @@ def _write(folder: Path, shard: Shard) -> Path:
     }
     write_safetensors(path, tensors, KIND, {"format_version": FORMAT_VERSION})
     return path
-
-
-def _note_use(folder: Path) -> None:
-    with suppress(OSError):
-        folder.touch()
-
-
-def _remove_unused(folder: Path) -> None:
-    """Removes sets of prepared pictures that have not been used for long."""
-    oldest = time.time() - UNUSED_DAYS * 24 * 3600
-    for old in folder.glob("*/*"):
-        with suppress(OSError):
-            if old.stat().st_mtime < oldest:
-                shutil.rmtree(old)

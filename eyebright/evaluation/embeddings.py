@@ -22,7 +22,7 @@ from torch import Tensor
 from eyebright.classifier import ROWS, Classifier
 from eyebright.data.augment import Augment
 from eyebright.data.batches import Loader
-from eyebright.data.cache import lock
+from eyebright.data.cache import lock, note_use, remove_unused
 from eyebright.data.images import Pictures
 from eyebright.data.split import picture_digests
 from eyebright.errors import StoredFileError
@@ -101,7 +101,10 @@ class Embedder:
         contents, _ = picture_digests(pictures)
         if not self.keep:
             return self._compute(pictures, contents, np.arange(len(pictures)), view, on_picture)
-        shelf = _Shelf(self._folder(view))
+        folder = self._folder(view)
+        shelf = _Shelf(folder)
+        note_use(folder)
+        remove_unused(folder.parent.glob("*"))
         found = shelf.read(contents)
         missing = np.array([i for i, content in enumerate(contents) if content.tobytes() not in found], dtype=np.int64)
         for _ in range(len(pictures) - len(missing)):
@@ -113,11 +116,18 @@ class Embedder:
             found |= {contents[i].tobytes(): row for i, row in zip(some.tolist(), made, strict=True)}
         return np.stack([found[content.tobytes()] for content in contents])
 
-    def _folder(self, view: View | None) -> Path:
+    @property
+    def name(self) -> str:
+        """Another one for whatever makes other embeddings of the same pictures."""
+        return self._name(None)
+
+    def _name(self, view: View | None) -> str:
         seen = view and {"augment": view.augment.model_dump(mode="json"), "number": view.number}
         text = json.dumps(self._made_by | {"view": seen}, sort_keys=True)
-        name = f"{self.backbone.model.model_name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-        return cache_folder() / "embeddings" / name
+        return f"{self.backbone.model.model_name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    def _folder(self, view: View | None) -> Path:
+        return cache_folder() / "embeddings" / self._name(view)
 
     def _compute(
         self,

@@ -154,9 +154,15 @@ class Evaluation:
         return float(np.abs(right - confidence).sum() / self.count)
 
     @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """The probability of each answer, `[N]`."""
+        given: NDArray[np.float64] = self.probabilities[np.arange(self.count), self.predictions]
+        return given
+
+    @cached_property
     def reliability(self) -> NDArray[np.float64]:
         """Of the answers in each of 15 equal bins of confidence: sum of confidence, how many are right, how many."""
-        confidence = self.probabilities.max(axis=1)
+        confidence = self.confidence
         right = self.predictions == self.labels
         bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
         weights = (confidence, right, np.ones(self.count))

@@ -54,8 +54,8 @@ def tabulate(candidates: Sequence[Mapping[str, Any]], kept: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def say_transfer(transfer: Transfer, test: AnyEvaluation) -> list[str]:
-    """What was kept, by what, and what it is worth."""
+def say_transfer(transfer: Transfer) -> list[str]:
+    """What was kept, by what, and how it compares."""
     best, first = transfer.best, transfer.candidates[0]
     rows = {row.name: row for row in tabulate([one.as_dict() for one in transfer.candidates], best.name)}
     how = f"in {transfer.folds} folds" if transfer.folds > 1 else "on validation"
@@ -70,8 +70,7 @@ def say_transfer(transfer: Transfer, test: AnyEvaluation) -> list[str]:
     elif others:
         nearest = max(others, key=lambda one: one.evaluation.accuracy)
         said.append(f"the next, {nearest.name}: {rows[nearest.name].beside}, 95 % interval in brackets")
-    said += [f"not tried: {left}" for left in transfer.left_out]
-    return [*said, f"test, opened once: {test}"]
+    return [*said, *(f"not tried: {left}" for left in transfer.left_out)]
 
 
 def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
@@ -111,7 +110,7 @@ def draw_transfer(transfer: Transfer, test: AnyEvaluation) -> Figure:
 def _say_sizes(transfer: Transfer) -> list[str]:
     if len(transfer.sizes) < 2:
         return []
-    tried = ", ".join(f"{one.name} ({one.evaluation.accuracy:.1%})" for one in transfer.sizes)
+    tried = ", ".join(f"{one.name} ({one.accuracy:.1%})" for one in transfer.sizes)
     return [f"shown pictures of {name_size(transfer.classifier.prepare)} pixels; a linear head tried {tried}"]
 
 

@@ -107,7 +107,7 @@ def say_mistakes(evaluation: Evaluation) -> list[str]:
     wrong = _wrong(evaluation)
     if len(wrong) == 0:
         return [f"all {evaluation.count:,} answers are right"]
-    sure = evaluation.probabilities[wrong].max(axis=1)
+    sure = evaluation.confidence[wrong]
     found = [
         f"{len(wrong):,} of {evaluation.count:,} answers are wrong; of {int((sure > 0.9).sum()):,} of these the "
         "network was more than 90% sure"
@@ -198,5 +198,5 @@ def _draw_bars(axes: Axes, mistake: Mistake) -> None:
 def _wrong(evaluation: Evaluation) -> NDArray[np.int64]:
     """Indices of the wrong answers, the surest first."""
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
-    order = np.argsort(-evaluation.probabilities[wrong].max(axis=1), kind="stable")
+    order = np.argsort(-evaluation.confidence[wrong], kind="stable")
     return wrong[order]

@@ -37,10 +37,10 @@ def svg(figure: Any) -> str:
 
 def png(figure: Any) -> str:
     """A figure as a PNG for a data URL."""
-    return embed(encode(figure, "png", 110))
+    return as_base64(encode(figure, "png", 110))
 
 
-def embed(picture: bytes) -> str:
+def as_base64(picture: bytes) -> str:
     """A picture's bytes for a data URL."""
     return base64.b64encode(picture).decode()
 

@@ -51,10 +51,11 @@ def draw_reliability(
 
 
 def say_reliability(evaluation: Evaluation) -> list[str]:
-    """How sure answers are, how many are right, and how far these are apart."""
+    """How sure answers are, how many are right, and whether that is more than chance."""
     confidence, right, _ = evaluation.reliability.sum(axis=1) / evaluation.count
-    if abs(confidence - right) < evaluation.calibration_error / 2:
-        much = "in some places too sure, in others not sure enough"
+    low, high = evaluation.accuracy_interval
+    if low <= confidence <= high:
+        much = f"on the whole as sure as right, as far as {evaluation.count} pictures can tell"
     else:
         much = "on the whole too sure" if confidence > right else "on the whole not sure enough"
     return [

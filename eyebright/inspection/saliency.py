@@ -113,7 +113,8 @@ def explain(
     for index in indices.tolist():
         inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
         shares = classifier.probabilities(classifier.logits(inputs))[0].numpy()
-        answer = int(shares.argmax())
+        yes = classifier.thresholds  # of two classes
+        answer = int(shares.argmax()) if yes is None else int(shares[1] >= yes[0])
         heat = grad_cam(classifier, inputs, np.array([answer]), stage)[0]
         found.append(
             Explained(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
@@ -17,7 +19,7 @@ from eyebright.files import read_json
 from eyebright.inspection.confusion import draw_confusion
 from eyebright.inspection.labels import draw_precision_recall, show_labels
 from eyebright.inspection.mistakes import draw_mistakes, surest_mistakes
-from eyebright.inspection.page import embed, png, svg
+from eyebright.inspection.page import as_base64, png, svg
 from eyebright.inspection.pictures import draw_answers, sample, show_answers
 from eyebright.inspection.reliability import draw_reliability, say_reliability
 from eyebright.inspection.saliency import draw_saliency, explain, say_saliency
@@ -30,7 +32,14 @@ SUREST_MISTAKES = 8  # that are shown with five bars each
 EXPLAINED = 3  # pictures whose answers are explained
 
 
-def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluation: AnyEvaluation) -> dict[str, Any]:
+def tell_tested(
+    folder: Folder,
+    classifier: Classifier,
+    test: Pictures,
+    evaluation: AnyEvaluation,
+    scores: NDArray[np.float32] | None = None,
+    calibrated: Sequence[str] = (),
+) -> dict[str, Any]:
     """What ``tested.html.jinja`` shows, but for the title.
 
     Args:
@@ -38,6 +47,8 @@ def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluati
         classifier: its classifier.
         test: the pictures of its test part.
         evaluation: the classifier's answers to them.
+        scores: how strange each of them is to it, `[N]`; None: it rejects none.
+        calibrated: what there is to say of how its probabilities were calibrated, and what it rejects.
     """
     environment = folder.environment
     worst_first, shown = evaluation.worst(WORST_MISTAKES), sample(GRID_PICTURES, evaluation.count, folder.seed)
@@ -46,10 +57,10 @@ def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluati
         worst, grid = (show_labels(classifier, test, evaluation, indices) for indices in (worst_first, shown))
         own = {
             "labelled": "several_labels.html.jinja",
-            "interval": evaluation.accuracy_interval,
             "chance_loss": _entropy_of_labels(evaluation),
+            "calibrated": calibrated,
             "curves_of_labels": svg(draw_precision_recall(evaluation)),
-            "reliability": None,
+            "thresholds": evaluation.thresholds,
             "bars": "",
             "saliency": None,
         }
@@ -57,11 +68,11 @@ def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluati
         worst, grid = (show_answers(classifier, test, evaluation, indices) for indices in (worst_first, shown))
         own = {
             "labelled": "one_label.html.jinja",
-            "interval": evaluation.top1_interval,
             "chance_loss": math.log(len(evaluation.classes)),
             "confusion": svg(draw_confusion(evaluation)),
             "confused": evaluation.most_confused(15),
-            "reliability": (say_reliability(evaluation), png(draw_reliability(evaluation))),
+            "reliability": png(draw_reliability(evaluation, scores, _threshold(classifier))),
+            "calibrated": [*say_reliability(evaluation), *calibrated],
             "bars": _bars(classifier, test, evaluation),
             "saliency": _saliency(classifier, test, evaluation),
         }
@@ -70,6 +81,7 @@ def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluati
         "notes": environment["notes"],
         "environment": environment,
         "evaluation": evaluation,
+        "interval": evaluation.accuracy_interval,
         "opened": len(environment["test_openings"]),
         "grid": png(draw_answers(grid)),
         "mistakes": png(draw_answers(worst)) if worst else "",
@@ -82,6 +94,10 @@ def tell_tested(folder: Folder, classifier: Classifier, test: Pictures, evaluati
     }
 
 
+def _threshold(classifier: Classifier) -> float | None:
+    return None if classifier.rejection is None else classifier.rejection.options.threshold
+
+
 def _bars(classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str:
     mistakes = surest_mistakes(classifier, test, evaluation, SUREST_MISTAKES)
     return png(draw_mistakes(mistakes)) if mistakes else ""
@@ -90,7 +106,7 @@ def _bars(classifier: Classifier, test: Pictures, evaluation: Evaluation) -> str
 def _saliency(classifier: Classifier, test: Pictures, evaluation: Evaluation) -> tuple[list[str], str] | None:
     """What the surest wrong answer and the surest right ones rest on; None where no stage has places."""
     right = evaluation.predictions == evaluation.labels
-    order = np.argsort(-evaluation.probabilities.max(axis=1), kind="stable")
+    order = np.argsort(-evaluation.confidence, kind="stable")
     chosen = np.concatenate([order[~right[order]][:1], order[right[order]]])[:EXPLAINED]
     try:
         explained = explain(classifier, test, chosen)
@@ -104,7 +120,9 @@ def _looked_at(path: Path) -> list[tuple[str, list[str], list[str]]]:
     found = []
     for one in sorted((path / "inspection").glob("*.json")):
         seen = read_json(one, "inspection of a run")
-        figures = [embed(one.with_name(name).read_bytes()) for name in seen["figures"] if one.with_name(name).exists()]
+        figures = [
+            as_base64(one.with_name(name).read_bytes()) for name in seen["figures"] if one.with_name(name).exists()
+        ]
         found.append((one.stem, seen["findings"], figures))
     return found
 

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
-from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation
-from eyebright.inspection import page
 from eyebright.inspection.candidates import tabulate
 from eyebright.inspection.embedding import draw_embedding, embed, say_embedding
 from eyebright.inspection.moved import draw_moved
+from eyebright.inspection.page import as_base64, png, render_template
 from eyebright.inspection.pictures import sample
-from eyebright.inspection.reliability import draw_reliability, say_reliability
 from eyebright.inspection.tested import tell_tested
 from eyebright.training.estimate import in_words
 from eyebright.transfer.folder import TransferFolder
+from eyebright.transfer.rejecting import Calibration
 
-MAPPED = 1000  # pictures of the map
+MAPPED = 1000  # pictures of the map, at most
+FEWEST_MAPPED = 12  # more than the neighbours that are counted
 
 
 def write_transfer_report(
     folder: TransferFolder,
+    values: dict[str, Any],
     classifier: Classifier,
     test: Pictures,
     evaluation: AnyEvaluation,
@@ -34,7 +36,8 @@ def write_transfer_report(
     """Writes ``report.html`` into a transfer's folder.
 
     Args:
-        folder: of a transfer that is done.
+        folder: with its contract, its receipt and its figure.
+        values: as ``transfer.json`` holds them.
         classifier: the kept one.
         test: the pictures of its test part.
         evaluation: its answers to them.
@@ -43,27 +46,26 @@ def write_transfer_report(
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
     """
-    values, receipt, environment = folder.values, folder.receipt or {}, folder.environment
-    told = tell_tested(folder, classifier, test, evaluation)
-    if isinstance(evaluation, Evaluation):
-        threshold = classifier.rejection.options.threshold if classifier.rejection is not None else None
-        drawn = page.png(draw_reliability(evaluation, scores, threshold))
-        told["reliability"] = ([*say_reliability(evaluation), *values["doubts"]], drawn)
+    receipt, asked = folder.receipt or {}, values["asked"]
+    calibrated = Calibration(**values["calibration"]).sentences()
+    told = tell_tested(folder, classifier, test, evaluation, scores, calibrated)
+    if len(test) >= FEWEST_MAPPED and not classifier.multi_label:
         told["inside"] = [_map(classifier, test, folder.seed)]
     own = {
-        "title": f"{Path(folder.data.source).name}, from {Path(values['backbone']).name}",
-        "figure": page.embed(folder.figure_path.read_bytes()),
+        "title": f"{Path(asked['data']).name}, from {Path(asked['backbone']).name}",
+        "figure": as_base64(folder.figure_path.read_bytes()),
         "rows": tabulate(values["candidates"], values["kept"]),
         "said": values["findings"],
         "receipt": receipt,
-        "moved": page.png(draw_moved(receipt["entries"])) if any(one["moved"] for one in receipt["entries"]) else "",
-        "made_by": {
-            **values["asked"],
+        "moved": png(draw_moved(receipt["entries"])) if any(one["moved"] for one in receipt["entries"]) else "",
+        "made_by": {name.replace("_", " "): value for name, value in asked.items()}
+        | {
+            "pictures shown at": values["size"],
             "pictures learned from": f"{values['pictures']:,}",
-            "in all": in_words(environment["seconds"]),
+            "time in all, without this page": in_words(values["seconds"]),
         },
     }
-    folder.write_report(page.render_template("transfer.html.jinja", **told | own))
+    folder.write_report(render_template("transfer.html.jinja", **told | own))
 
 
 def _map(classifier: Classifier, pictures: Pictures, seed: int) -> tuple[str, list[str], str]:
@@ -71,8 +73,5 @@ def _map(classifier: Classifier, pictures: Pictures, seed: int) -> tuple[str, li
     if len(pictures) > MAPPED:
         pictures = pictures.select(sample(MAPPED, len(pictures), seed))
     embedding = embed(classifier, pictures)
-    return (
-        "Test pictures as it sees them",
-        say_embedding(embedding),
-        page.png(draw_embedding(embedding, classifier, pictures)),
-    )
+    drawn = png(draw_embedding(embedding, classifier, pictures))
+    return "Test pictures as it sees them", say_embedding(embedding), drawn

@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -105,6 +106,10 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
+
+
 def _check_owner(*places: Path) -> None:
     for place in places:
         if place.stat().st_uid != os.getuid():
@@ -122,9 +127,9 @@ def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
             [*compiler, *flags, "-fopenmp", "-c", str(source), "-o", str(to)]
             for source, to in zip(SOURCES, made, strict=True)
         ]
-        commands.append([*compiler, "-shared", *map(str, made), str(runtime), "-o", str(linked)])
-        for command in commands:
-            subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
+        with ThreadPoolExecutor() as pool:  # at the same time
+            list(pool.map(_run, commands))
+        _run([*compiler, "-shared", *map(str, made), str(runtime), "-o", str(linked)])
         library = _load(linked)
         linked.replace(target)
         return library

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -14,13 +15,13 @@ from filelock import FileLock, Timeout
 from eyebright.classifier import CLASSIFIER, Classifier
 from eyebright.data.split import Contract
 from eyebright.device import Plan, describe_machine
-from eyebright.errors import RunError, StoredFileError
-from eyebright.files import as_output_error, file_digest, not_a, read_json, write_json, write_text
+from eyebright.errors import OutputError, RunError, StoredFileError
+from eyebright.files import UNFINISHED, as_output_error, file_digest, not_a, read_json, write_json, write_text
 from eyebright.training.receipt import Receipt
 from eyebright.training.recipe import DataSection
 
 
-class Folder:
+class Folder(ABC):
     """A folder with a trained classifier.
 
     =============================== ==================================================================
@@ -96,9 +97,9 @@ class Folder:
             self._lock.release()
 
     @property
+    @abstractmethod
     def data(self) -> DataSection:
         """Which pictures it was trained on, and how they were parted."""
-        raise NotImplementedError
 
     @property
     def learned_from(self) -> tuple[str, ...]:
@@ -108,7 +109,7 @@ class Folder:
     @property
     def environment(self) -> dict[str, Any]:
         """Seed, plan, machine, times, openings of the test part, checksums."""
-        return read_json(self.path / "environment.json", "environment of a run")
+        return read_json(self.path / "environment.json", f"environment of a {self.KIND}")
 
     @property
     def seed(self) -> int:
@@ -138,7 +139,7 @@ class Folder:
     def evaluation(self) -> dict[str, Any] | None:
         """The figures on the test part, once there are any."""
         path = self.path / "evaluation.json"
-        return read_json(path, "evaluation of a run") if path.exists() else None
+        return read_json(path, f"evaluation of a {self.KIND}") if path.exists() else None
 
     @property
     def finished(self) -> bool:
@@ -167,7 +168,7 @@ class Folder:
     def receipt(self) -> dict[str, Any] | None:
         """What was frozen, and that it is the same to the bit; None where nothing was, or training is not done."""
         path = self.path / "receipt.json"
-        return read_json(path, "receipt of a run") if path.exists() else None
+        return read_json(path, f"receipt of a {self.KIND}") if path.exists() else None
 
     def begin_environment(self, seed: int, plan: Plan, **values: Any) -> None:
         """Writes ``environment.json`` as it is before training."""
@@ -208,6 +209,26 @@ class Folder:
         """Keeps the report."""
         write_text(self.report_path, html)
         self.write_checksums("report.html")
+
+    def check_alone(self, own: Collection[str]) -> None:
+        """Whether the folder can be made: there is none yet, or nothing is in it but what may be there.
+
+        Args:
+            own: names of what may be there.
+
+        Raises:
+            RunError: there are other things.
+            OutputError: it is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file", expected="a folder", remedy="choose another place with --out")
+        there = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+        if others := sorted(name for name in there - {*own, ".lock"} if not name.endswith(UNFINISHED)):
+            raise RunError(
+                f"there are other things in {self.path}: {', '.join(others[:5])}",
+                expected="a folder that does not exist yet, or is empty",
+                remedy="choose another folder with --out",
+            )
 
     def write_checksums(self, *names: str) -> None:
         """Keeps what these files hold, so that `check` can tell."""

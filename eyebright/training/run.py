@@ -14,9 +14,8 @@ from typing import Any
 
 from eyebright.data.images import Pictures
 from eyebright.device import Plan
-from eyebright.errors import OutputError, RunError, StoredFileError
+from eyebright.errors import RunError, StoredFileError
 from eyebright.files import (
-    UNFINISHED,
     append_line,
     cut,
     file_digest,
@@ -283,16 +282,7 @@ class Run(Folder):
                 expected="a folder that does not exist yet, or is empty",
                 remedy=f"go on with it: eyebright train --resume {self.path}; or choose another folder with --out",
             )
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file", expected="a folder", remedy="choose another place with --out")
-        begun = {"checkpoints", "environment.json", ".lock"}  # and then killed
-        there = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
-        if others := sorted(name for name in there - begun if not name.endswith(UNFINISHED)):
-            raise RunError(
-                f"there are other things in {self.path}: {', '.join(others[:5])}",
-                expected="a folder that does not exist yet, or is empty",
-                remedy="choose another folder with --out",
-            )
+        self.check_alone({"checkpoints", "environment.json"})  # of a run that was begun and then killed
 
     def _lines(self) -> list[Path]:
         return [self.path / name for name in LINES if (self.path / name).exists()]

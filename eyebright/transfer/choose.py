@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from eyebright.evaluation.embeddings import Embedder, View
 from eyebright.evaluation.evaluate import Evaluation
 from eyebright.evaluation.multi_label import AnyEvaluation, MultiLabelEvaluation
 from eyebright.evaluation.paired import Difference, compare_answers
+from eyebright.files import read_json, write_json
 from eyebright.layers.freezing import list_layers
 from eyebright.random import generator
 from eyebright.tensors import read_safetensors, write_safetensors
@@ -40,7 +41,7 @@ from eyebright.training.recipe import Recipe
 from eyebright.transfer.heads import MANY, Examples, Kind, answer, choose_head, count_fewest, fit_heads, fitting_kinds
 from eyebright.transfer.joined import join_head
 from eyebright.transfer.rejecting import RATE, Calibration, Seen, calibrate, seen_by
-from eyebright.transfer.sizes import Sized, choose_size, larger_prepares, name_size
+from eyebright.transfer.sizes import SizeTrial, choose_size, list_prepares, name_size
 from eyebright.transfer.teaching import remember
 from eyebright.transfer.tuning import AUGMENT, list_depths, tuning_recipe
 
@@ -48,6 +49,7 @@ ENOUGH = 500  # validation pictures: with fewer, every picture of train and vali
 FOLDS = 5
 MEMORY = 64 * 2**20  # bytes of embeddings that a classifier remembers, so that it can be taught more
 ASKED = 1000  # pictures, by which a size is chosen
+MEASURED_PICTURES = 16  # by which embedding is foretold
 MEASURED_STEPS = 5  # after which a training's length is foretold
 FORMAT_VERSION = 1
 KIND = "eyebright.transfer"
@@ -117,7 +119,7 @@ class Transfer:
     calibration: Calibration
     receipt: Receipt
     pictures: int
-    sizes: tuple[Sized, ...] = ()
+    sizes: tuple[SizeTrial, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -197,7 +199,7 @@ class Search:
         self.facts: dict[str, Any] = {"multi_label": True} if self._multi_label else {}
         self._starts: dict[bytes, Path] = {}
         self._embedding_seconds = 0.0
-        self._sized: list[Sized] = []
+        self._trials: tuple[SizeTrial, ...] = ()
 
     def _check_heads(self) -> None:
         fitting = fitting_kinds(self.splits.train.labels, self.single_output)
@@ -237,8 +239,8 @@ class Search:
 
     def judge(self) -> tuple[list[Candidate], Examples]:
         """All candidates, and the embeddings that heads learn from."""
-        if self.sizes and (larger := larger_prepares(self.backbone)):
-            self._choose_size([self.backbone.prepare, *larger])
+        if self.sizes and len(prepares := list_prepares(self.backbone)) > 1:
+            self._choose_size(prepares)
         examples, self._embedding_seconds = self._embed()
         heads = (self._judge_head(kind, examples, first=place == 0) for place, kind in enumerate(self.kinds or ()))
         tuned = (self._judge_tuning(last, examples) for last in self.depths)
@@ -259,39 +261,62 @@ class Search:
         calibration = calibrate(classifier, learned, best.seen, self.rate, self.seed)
         return Transfer(
             classifier, best.name, tuple(candidates), tuple(self.left_out), len(self.cuts), calibration, receipt,
-            len(kept), tuple(self._sized),
+            len(kept), self._trials,
         )  # fmt: skip
 
     def _choose_size(self, prepares: Sequence[Prepare]) -> None:
-        """Goes on with the size at which a linear head is best on validation."""
+        """Goes on with the size at which a linear head is best on validation; a search that is resumed keeps it."""
+        whole = json.dumps([prepare.model_dump(mode="json") for prepare in prepares])
+        key = _digest(
+            Embedder(self.backbone).name.encode(), whole.encode(), str(self.seed).encode(), self._contents.tobytes(),
+            self.pictures.labels.tobytes(),
+        )  # fmt: skip
+        path = self.folder / f"sizes-{key}.json"
+        if not path.exists():
+            write_json(path, {"trials": [asdict(trial) | {"prepare": trial.prepare.model_dump(mode="json")}
+                                         for trial in self._try_sizes(prepares)]})  # fmt: skip
+        trials = read_json(path, "trial of sizes")["trials"]
+        self._trials = tuple(SizeTrial(**trial | {"prepare": Prepare(**trial["prepare"])}) for trial in trials)
+        self.backbone = replace(self.backbone, prepare=choose_size(self._trials).prepare)
+
+    def _try_sizes(self, prepares: Sequence[Prepare]) -> list[SizeTrial]:
+        """A linear head on embeddings of pictures of each size; the first is always tried."""
         asked = self._some()
         some = self.pictures.select(asked)
-        groups = some.groups and tuple(some.groups)
         cuts = [tuple(np.flatnonzero(np.isin(asked, part)) for part in cut) for cut in self.cuts]
         order = np.concatenate([held_out for _, held_out in cuts])
-        seconds, self._sized = 0.0, []
+        per_pixel = self._seconds_per_pixel()
+        trials: list[SizeTrial] = []
         for prepare in prepares:
-            name, area = name_size(prepare), math.prod(prepare.output_size or ())
-            if self._sized:
-                last = math.prod(self._sized[-1].prepare.output_size or ())
-                all_views = seconds * area / last * len(self.pictures) / len(asked) * (1 + self.views)
-                if all_views > self._left() / 4:
-                    self._leave_out(f"pictures of {name}: no time was left")
-                    break
-            started = time.monotonic()
+            name, pixels = name_size(prepare), math.prod(prepare.output_size or ())
+            needed, left = per_pixel * pixels * len(self.pictures) * (1 + self.views), self._left() / 4
+            if trials and needed > left:
+                self._leave_out(
+                    f"pictures of {name}: embedding all would take about {in_words(needed)}, "
+                    f"a quarter of the time that is left is {in_words(max(left, 0))}"
+                )
+                continue
             embedder = Embedder(replace(self.backbone, prepare=prepare))
             values = embedder(some, on_picture=self.begin(f"pictures of {name}", len(asked)))
-            seconds = time.monotonic() - started
-            examples = Examples(values, some.labels, self.splits.classes, groups, self.single_output)
+            examples = Examples(values, some.labels, self.splits.classes, some.groups, self.single_output)
             logits = []
             _, setting = choose_head("linear", examples.select(cuts[0][0]), self.seed)
             for kept, held_out in cuts:
                 (head,) = fit_heads("linear", examples.select(kept), (setting,), self.seed)
                 logits.append(two_logits(torch.from_numpy(answer(head, values[held_out]))).numpy())
             evaluation = self._evaluate(np.concatenate(logits), some.labels[order])
-            self._sized.append(Sized(prepare, evaluation))
-            self.say(f"pictures of {name}: validation {evaluation.accuracy:.1%} by a linear head, {in_words(seconds)}")
-        self.backbone = replace(self.backbone, prepare=choose_size(self._sized).prepare)
+            trials.append(SizeTrial(prepare, evaluation.accuracy, evaluation.count))
+            self.say(f"pictures of {name}: validation {evaluation.accuracy:.1%} by a linear head")
+        return trials
+
+    def _seconds_per_pixel(self) -> float:
+        """How long the trained network takes for a pixel, measured on a few pictures."""
+        few = self.pictures.select(np.arange(min(MEASURED_PICTURES, len(self.pictures))))
+        embedder = Embedder(self.backbone, keep=False)
+        embedder(few)
+        started = time.monotonic()
+        embedder(few)
+        return (time.monotonic() - started) / len(few) / math.prod(self.backbone.prepare.output_size or (1,))
 
     def _some(self) -> Indices:
         """Up to 1,000 pictures, in order; where validation stands apart, as many of it as of the others."""

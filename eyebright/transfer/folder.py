@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eyebright.device import Plan
-from eyebright.errors import OutputError, RunError
+from eyebright.errors import RunError
 from eyebright.files import make_folder, read_json, write_json
 from eyebright.training.folder import Folder, now
 from eyebright.training.recipe import DataSection
 from eyebright.training.run import Run
+
+KEPT = "kept"
 
 
 class TransferFolder(Folder):
@@ -35,28 +37,61 @@ class TransferFolder(Folder):
     MARK = "transfer.json"
     MADE_BY = "eyebright transfer"
 
-    @classmethod
     @contextmanager
-    def begin(cls, path: Path, seed: int, plan: Plan) -> Iterator[TransferFolder]:
+    def begun(self, seed: int, plan: Plan, asked: dict[str, Any], notes: Sequence[str] = ()) -> Iterator[None]:
         """Makes the folder, or goes on in one that was broken off; keeps other processes out of it within the block.
 
+        Args:
+            seed: of all chance in it.
+            plan: the execution plan.
+            asked: what makes it another transfer if it is another; kept as ``environment["asked"]``.
+            notes: what is to be said of the pictures.
+
         Raises:
-            RunError: there is a run in it, or a finished transfer, or another process is at it.
+            RunError: there are other things in it, or another process is at it.
             OutputError: it cannot be made.
         """
-        folder = cls(path)
-        folder.check_free()
-        make_folder(folder.kept)
-        with folder.locked():
-            folder.check_free()
-            opened = folder.environment["test_openings"] if (path / "environment.json").exists() else []
-            folder.begin_environment(seed, plan, notes=[], test_openings=opened)
-            yield folder
+        self.check_free()
+        make_folder(self.kept)
+        with self.locked():
+            self.check_free()
+            opened = self.environment["test_openings"] if (self.path / "environment.json").exists() else []
+            self.begin_environment(seed, plan, asked=asked, notes=list(notes), test_openings=opened)
+            yield
+
+    def check_free(self) -> None:
+        """Whether a transfer may begin here, or go on.
+
+        Raises:
+            RunError: there is a finished transfer, or something else.
+            OutputError: it is a file.
+        """
+        if self.exists:
+            raise RunError(
+                f"there is a finished transfer in {self.path}",
+                expected="a folder that does not exist yet, or one whose transfer was broken off",
+                remedy="choose another folder with --out",
+            )
+        begun = {
+            "environment.json", "split.json", "split.safetensors", "classifier.safetensors", "receipt.json",
+            "evaluation.json", "report.html", self.figure_path.name,
+        }  # fmt: skip
+        self.check_alone({KEPT, *begun} if self.broken_off else {KEPT} if self._is_new else ())
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether a transfer was begun here and is not done."""
+        return not self.exists and self.kept.is_dir() and (self.path / "environment.json").is_file()
+
+    @property
+    def _is_new(self) -> bool:
+        """Whether there is nothing but the empty folder that `begun` makes first."""
+        return self.kept.is_dir() and not any(self.kept.iterdir())
 
     @property
     def kept(self) -> Path:
         """Where trainings that are done are, until all is."""
-        return self.path / "kept"
+        return self.path / KEPT
 
     @property
     def figure_path(self) -> Path:
@@ -78,36 +113,54 @@ class TransferFolder(Folder):
         """What was asked for, what was tried, and all figures of it."""
         return read_json(self.path / self.MARK, "figures of a transfer")
 
-    def finish(self, values: dict[str, Any], seconds: float) -> None:
+    def finish(self, values: dict[str, Any]) -> None:
         """Says that all is done: from here on it is a transfer."""
+        self.write_checksums(self.figure_path.name)
+        self.write_environment({"finished": now()})
         write_json(self.path / self.MARK, values)
-        self.write_checksums(self.MARK, self.figure_path.name)
-        self.write_environment({"finished": now(), "seconds": seconds})
         shutil.rmtree(self.kept, ignore_errors=True)  # it was for going on
 
-    def check_free(self) -> None:
-        """Whether a transfer may begin here, or go on.
-
-        Raises:
-            RunError: there is a run in it, or a finished transfer.
-            OutputError: it is a file.
-        """
-        for kind, what in ((Run, "run"), (TransferFolder, "finished transfer")):
-            if kind(self.path).exists:
-                raise RunError(
-                    f"there is a {what} in {self.path}",
-                    expected="a folder that does not exist yet, or one whose transfer was broken off",
-                    remedy="choose another folder with --out",
-                )
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file", expected="a folder", remedy="choose another place with --out")
+    def _checks(self) -> dict[str, Callable[[], object]]:
+        return super()._checks() | {self.MARK: lambda: self.values}
 
 
 def open_folder(path: str | Path) -> Run | TransferFolder:
-    """A run, or a transfer.
+    """A run, or a transfer that is done.
 
     Raises:
         RunError: it is neither.
     """
-    transfer = TransferFolder(Path(path))
-    return transfer if transfer.exists else Run.open(path)
+    run, transfer = Run(Path(path)), TransferFolder(Path(path))
+    if transfer.exists:
+        return transfer
+    if run.exists:
+        return run
+    if transfer.broken_off:
+        raise RunError(
+            f"the transfer in {path} is not finished",
+            expected="a finished transfer, or a run",
+            remedy=f"give the same `eyebright transfer` again, with --out {path}: it goes on",
+        )
+    raise RunError(
+        f"{path} is neither a run nor a transfer",
+        expected=f"a folder that `{Run.MADE_BY}` or `{TransferFolder.MADE_BY}` made, with a {Run.MARK} or a "
+        f"{TransferFolder.MARK} in it",
+        remedy="check the path",
+    )
+
+
+def open_run(path: str | Path) -> Run:
+    """A run: what has a recipe and a history of training.
+
+    Raises:
+        RunError: it is none.
+    """
+    folder = open_folder(path)
+    if isinstance(folder, TransferFolder):
+        raise RunError(
+            f"{path} is a transfer, which has no recipe and no history of training",
+            expected=f"a run, a folder that `{Run.MADE_BY}` made",
+            remedy=f"see {folder.report_path}; eyebright inspect {path} shows features, saliency, mistakes, embedding, "
+            "robustness",
+        )
+    return folder

@@ -1,33 +1,36 @@
 """At which sizes a trained network can be shown pictures: larger ones than it was trained on often tell more.
 
 Source:
-    Touvron et al.: Fixing the train-test resolution discrepancy, NeurIPS 2019.
+    Touvron et al.: Fixing the train-test resolution discrepancy, NeurIPS 2019; the rule of one standard error: Breiman,
+    Friedman, Olshen, Stone: Classification and Regression Trees, 1984, §3.4.3.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eyebright.classifier import Classifier
 from eyebright.data.prepare import Prepare, Size
 from eyebright.errors import InputSizeError
-from eyebright.evaluation.multi_label import AnyEvaluation
 
 FACTORS = (1.5, 2.0)  # of height and width
-GAIN = 0.01  # of accuracy that a larger size has to bring: it is so much slower ever after
 
 
-@dataclass(frozen=True, eq=False)
-class Sized:
+@dataclass(frozen=True)
+class SizeTrial:
     """A size that was tried.
 
     Attributes:
         prepare: what makes pictures of it.
-        evaluation: of a linear head on embeddings of such pictures, on validation.
+        accuracy: of a linear head on embeddings of such pictures, on validation.
+        count: pictures that it was judged by.
     """
 
     prepare: Prepare
-    evaluation: AnyEvaluation
+    accuracy: float
+    count: int
 
     @property
     def name(self) -> str:
@@ -36,31 +39,39 @@ class Sized:
 
 
 def name_size(prepare: Prepare) -> str:
-    """Height and width, in pixels, of what it makes."""
+    """Height and width, in pixels, of what it makes, and whether that is cut out of the picture as it is."""
     height, width = prepare.output_size or (0, 0)
-    return f"{height}×{width}"
+    return f"{height}×{width}" + (" cut out" if prepare.resize is None else "")
 
 
-def larger_prepares(backbone: Classifier) -> list[Prepare]:
-    """The trained network's Prepare for larger sizes, smaller ones first; none where it takes no others."""
-    before = backbone.prepare
-    if before.output_size is None:
-        return []
-    changes = [
-        {name: _scaled(value, factor) for name in ("resize", "crop") if (value := getattr(before, name)) is not None}
+def list_prepares(backbone: Classifier) -> list[Prepare]:
+    """The trained network's Prepare, and what makes larger pictures than that, the larger the later.
+
+    Where it only cuts pictures, as for data sets whose pictures have one size, there is also what resizes them first.
+    """
+    own = backbone.prepare
+    if own.output_size is None:
+        return [own]
+    resized = own if own.resize is not None else own.model_copy(update={"resize": own.crop})
+    larger = [
+        resized.model_copy(
+            update={
+                name: _scaled(size, factor)
+                for name in ("resize", "crop")
+                if (size := getattr(resized, name)) is not None
+            }
+        )
         for factor in FACTORS
     ]
-    larger = [before.model_copy(update=change) for change in changes]
-    return [prepare for prepare in larger if _takes(backbone, prepare)]
+    others = [resized] if resized != own else []
+    return [own, *others, *(prepare for prepare in larger if _takes(backbone, prepare))]
 
 
-def choose_size(tried: list[Sized]) -> Sized:
-    """The most accurate one; a larger one has to be better by a point than every smaller one."""
-    best = tried[0]
-    for one in tried[1:]:
-        if one.evaluation.accuracy >= best.evaluation.accuracy + GAIN:
-            best = one
-    return best
+def choose_size(trials: Sequence[SizeTrial]) -> SizeTrial:
+    """The first of the trials that is within one standard error of the most accurate: what is larger is slower, too."""
+    best = max(trials, key=lambda one: one.accuracy)
+    least = best.accuracy - math.sqrt(best.accuracy * (1 - best.accuracy) / best.count)
+    return next(one for one in trials if one.accuracy >= least)
 
 
 def _scaled(size: Size, factor: float) -> Size:

@@ -382,7 +382,7 @@ BAD_INPUT = {
     ),
     "no such device": (None, ["train", "lenet5-digits", "--device", "cuda:99"], "is not on this machine"),
     "no such engine": (None, ["predict", "{data}", "{data}", "--engine", "openvin"], "did you mean 'openvino'?"),
-    "not a run": (None, ["train", "--resume", "{data}"], "is not a run"),
+    "not a run": (None, ["train", "--resume", "{data}"], "is neither a run nor a transfer"),
     "nothing to predict": (None, ["predict", "{data}", "{data}/nowhere.png"], "there is nothing at"),
 }
 

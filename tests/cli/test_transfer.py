@@ -16,6 +16,7 @@ from eyebright.data.prepare import Prepare
 from eyebright.device import choose_plan
 from eyebright.errors import DataWarning, ModelError, RunError
 from eyebright.layers.rejection import Rejection, RejectionOptions
+from eyebright.transfer.choose import Search
 from eyebright.transferring import open_backbone, transfer_from
 
 SIDE = 24
@@ -98,8 +99,8 @@ def test_its_report(eyebright, backbone, photos, tmp_path):
     again = (out / "report.html").read_text()
     assert "What was inspected" in again
     assert "opened 2 times" in again
-    (out / "transfer.json").write_text((out / "transfer.json").read_text().replace("linear", "Linear"))
-    assert "damaged  transfer.json" in eyebright("verify", out).stdout
+    (out / "transfer.png").write_bytes(b"another")
+    assert "damaged  transfer.png" in eyebright("verify", out).stdout
     assert "would not be true" in eyebright("report", out).stderr
 
 
@@ -112,8 +113,101 @@ def test_an_evaluation_that_is_broken_off_counts(backbone, photos, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         transfer_from(backbone, data=photos, out=out, tune=(), views=0)
     monkeypatch.undo()
-    transfer_from(backbone, data=photos, out=out, tune=(), views=0)
+    made = transfer_from(backbone, data=photos, out=out, tune=(), views=0)
     assert json.loads((out / "evaluation.json").read_text())["test_opened"] == 2
+    assert any(line.startswith("test, opened 2 times: top-1") for line in made.sentences)
+
+
+def test_broken_off_at_its_report_the_same_command_goes_on(eyebright, backbone, photos, tmp_path, monkeypatch):
+    def broken(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("eyebright.transferring.write_transfer_report", broken)
+        with pytest.raises(KeyboardInterrupt):
+            transfer_from(backbone, data=photos, tune=(), views=0)
+    assert "is not finished" in eyebright("report", "runs/transfer-photos").stderr
+    other = transfer_from(backbone, data=photos, tune=(), views=1)
+    assert other.path.name == "transfer-photos-2"
+    made = transfer_from(backbone, data=photos, tune=(), views=0)
+    assert made.path.name == "transfer-photos"
+    assert made.folder.report_path.exists()
+
+
+def test_what_it_knows_of_several_labels(eyebright, backbone, photos, tmp_path):
+    """Thresholds stand beside each label; nothing is said of one half."""
+    lines = ["path,label,part"]
+    for part, count in (("train", 16), ("val", 7)):
+        for number in range(count):
+            for name in ("red things", "blue things"):
+                labels = f"{name};first half" if number < count // 2 else name
+                lines.append(f"photos/{part}/{name}/{number}.png,{labels},{'test' if part == 'val' else part}")
+    table = tmp_path / "several.csv"
+    table.write_text("\n".join(lines))
+    done = eyebright("transfer", table, "--from", backbone, "--out", tmp_path / "out", *QUICK)
+    assert done.returncode == 0, done.stderr
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "Answered with yes from the threshold on." in html
+    assert "first half" in html
+    assert "Yes from a probability of" in html
+    assert eyebright("report", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "options", [("--single-output", "--head", "linear"), ("--false-rejection", "0", "--head", "neighbours")]
+)
+def test_reports_of_other_kinds(eyebright, backbone, photos, tmp_path, options):
+    done = eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK, *options)
+    assert done.returncode == 0, done.stderr
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert ("none of these: told by" in done.stdout) == (options[0] == "--single-output")
+    assert "Which class is taken for which" in html
+
+
+def test_the_report_of_a_tuned_one_shows_what_moved(eyebright, backbone, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("eyebright.transfer.tuning.PASSES", 30)
+    monkeypatch.setattr(Search, "run", lambda self: self.make((found := self.judge())[0][-1], *found))
+    made = transfer_from(backbone, data=photos, out=tmp_path / "out", heads=("linear",), tune=(2,), views=0, size=SIDE)
+    assert made.transfer.kept == "last 2 layers tuned"
+    html = made.folder.report_path.read_text()
+    assert 'alt="how far each layer moved"' in html
+    assert "<td>tune</td><td>[2]</td>" in html
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("doctor",), ("compare", "{run}"), ("inspect", "curves"), ("inspect", "filters"), ("inspect", "gradients")],
+)
+def test_what_needs_a_history_says_so(eyebright, backbone, photos, tmp_path, command):
+    out = tmp_path / "out"
+    eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK, "--head", "linear")
+    done = eyebright(command[0], out, *(str(tmp_path / "out") if part == "{run}" else part for part in command[1:]))
+    assert done.returncode == 1
+    assert "is a transfer, which has no recipe and no history of training" in done.stderr
+
+
+def test_what_it_learned_from_does_not_calibrate_it(eyebright, backbone, photos, tmp_path):
+    out = tmp_path / "out"
+    eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK, "--head", "linear")
+    done = eyebright("calibrate", out)
+    assert done.returncode == 1
+    assert "has learned from its validation part too" in done.stderr
+
+
+def test_what_a_transfer_is_taught_is_another_file(eyebright, backbone, photos, tmp_path):
+    """Its figures are of the classifier that it made; that one stays."""
+    out = tmp_path / "out"
+    eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK, "--head", "linear")
+    before = (out / "classifier.safetensors").read_bytes()
+    for number, known in ((0, 32), (1, 33)):
+        done = eyebright(
+            "teach", out, photos / "val" / "red things" / f"{number}.png", "--label", "red things", "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["classifier"] == str(out / "taught.safetensors")
+        assert len(Classifier.load(out / "taught.safetensors").memory.labels) == known + 1
+    assert (out / "classifier.safetensors").read_bytes() == before
 
 
 def test_pictures_that_it_learned_from_are_told_of(eyebright, backbone, photos, tmp_path):
@@ -162,6 +256,9 @@ def test_larger_sizes_are_tried(eyebright, backbone, photos, tmp_path):
     assert list(sizes) == ["24×24", "36×36", "48×48"]
     height, width = Classifier.load(tmp_path / "out" / "classifier.safetensors").prepare.output_size
     assert f"shown pictures of {height}×{width} pixels; a linear head tried 24×24 (" in done.stdout
+    best = max(sizes.values())
+    least = best - (best * (1 - best) / 32) ** 0.5
+    assert f"{height}×{width}" == next(name for name, accuracy in sizes.items() if accuracy >= least)
 
 
 def test_another_size_is_said(eyebright, backbone, photos, tmp_path):
@@ -208,7 +305,8 @@ def test_a_finished_one_is_not_overwritten(eyebright, backbone, photos, tmp_path
     assert done.returncode == 1
     assert "there is a finished transfer in" in done.stderr
     (out / "transfer.json").unlink()
-    assert eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK).returncode == 0
+    done = eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
+    assert "there are other things in" in done.stderr
     shutil.rmtree(out)
     out.write_text("")
     done = eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK)
@@ -233,6 +331,17 @@ def test_pictures_in_both_parts_are_told_of(eyebright, backbone, photos, tmp_pat
         "pictures of the test part stand in the "
         in json.loads((tmp_path / "out" / "environment.json").read_text())["notes"][0]
     )
+
+
+def test_what_will_not_do_leaves_nothing_behind(eyebright, backbone, photos, tmp_path):
+    shutil.rmtree(photos / "train" / "red things")
+    picture = photos / "train" / "red things" / "0.png"
+    picture.parent.mkdir()
+    shutil.copy(photos / "val" / "red things" / "0.png", picture)
+    done = eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK)
+    assert done.returncode == 1
+    assert "too few to learn from" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -342,7 +451,7 @@ def test_a_runs_folder_is_not_written_into(eyebright, photos, tmp_path):
     before = (tmp_path / "run" / "classifier.safetensors").read_bytes()
     done = eyebright("transfer", photos, "--from", tmp_path / "run", "--out", tmp_path / "run", *QUICK)
     assert done.returncode == 1
-    assert "there is a run in" in done.stderr
+    assert "there are other things in" in done.stderr
     assert (tmp_path / "run" / "classifier.safetensors").read_bytes() == before
 
 

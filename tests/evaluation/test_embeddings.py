@@ -1,6 +1,8 @@
 """Embeddings: what the last layer is given, kept by content, weights, Prepare, arithmetic and view, never another's."""
 
 import copy
+import os
+import time
 
 import numpy as np
 import pytest
@@ -248,3 +250,20 @@ def test_an_interruption_loses_little(pictures, computed, monkeypatch):
     computed()
     Embedder(backbone)(pictures)
     assert computed() == 5
+
+
+def test_what_has_not_been_used_for_long_is_removed(pictures, computed, tmp_path, monkeypatch):
+    monkeypatch.setenv("EYEBRIGHT_CACHE", str(tmp_path))
+    old, other = make_backbone(), make_backbone(seed=1)
+    Embedder(old)(pictures)
+    (folder,) = (tmp_path / "embeddings").iterdir()
+    long_ago = time.time() - 31 * 24 * 3600
+    os.utime(folder, (long_ago, long_ago))
+    Embedder(old)(pictures)  # of use today
+    Embedder(other)(pictures)
+    assert computed() == 42
+    assert folder.exists()
+    os.utime(folder, (long_ago, long_ago))
+    Embedder(other)(pictures)
+    assert computed() == 0
+    assert not folder.exists()

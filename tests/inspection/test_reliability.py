@@ -35,7 +35,21 @@ def test_too_sure_here_and_not_sure_enough_there():
     one, other = answers(0.9, 80, 100), answers(0.6, 70, 100)
     both = Evaluation(np.concatenate([one.logits, other.logits]), np.concatenate([one.labels, other.labels]), CLASSES)
     assert both.calibration_error == pytest.approx(0.1, abs=1e-6)
-    assert "in some places too sure, in others not sure enough" in say_reliability(both)[0]
+    assert "on the whole as sure as right, as far as 200 pictures can tell" in say_reliability(both)[0]
+
+
+def test_nothing_is_said_against_the_best():
+    said = say_reliability(answers(1 - 1e-7, 50, 50))[0]
+    assert "calibration error 0.0%: on the whole as sure as right, as far as 50 pictures can tell" in said
+
+
+def test_a_threshold_gives_another_answer_and_another_confidence():
+    """65 % for the first class, but the second is answered from 30 % on: this answer is 35 % sure."""
+    logits = np.tile(np.log(np.array([[0.65, 0.35]], dtype=np.float32)), (40, 1))
+    found = Evaluation(logits, np.ones(40, dtype=np.int64), CLASSES, threshold=0.3)
+    assert found.top1 == 1
+    np.testing.assert_allclose(found.confidence, 0.35, atol=1e-6)
+    assert found.calibration_error == pytest.approx(0.65, abs=1e-6)
 
 
 def test_a_point_stands_where_it_belongs():
@@ -47,7 +61,7 @@ def test_scores_stand_beside_the_threshold():
     scores = np.linspace(0, 0.99, 100, dtype=np.float32)
     figure = draw_reliability(answers(0.9, 60, 100), scores, 0.745)
     _, right = figure.axes
-    assert sum(patch.get_height() for patch in right.patches) >= 100
+    assert sum(patch.get_height() for patch in right.patches) == 100
     assert [text.get_text() for text in right.texts] == ["none of these: 25.0%"]
     assert len(draw_reliability(answers(0.9, 60, 100)).axes) == 1
 

@@ -134,7 +134,7 @@ def test_a_run_keeps_its_receipt_and_shows_it(tmp_path, eyebright):
     assert receipt["broken"] == []
     after = Classifier.load(run.classifier_path).model.state_dict()
     assert {entry["name"]: entry["after"] for entry in receipt["entries"]} == {n: digest(v) for n, v in after.items()}
-    assert "frozen: 4 of 10 parameters and buffers" in (tmp_path / "run" / "report.html").read_text()
+    assert "Frozen: 4 of 10 parameters and buffers" in (tmp_path / "run" / "report.html").read_text()
     assert Run.open(run.path).check()["receipt.json"] is None
     (tmp_path / "run" / "receipt.json").write_text("{}")
     assert Run.open(run.path).check()["receipt.json"] is not None

@@ -1,18 +1,23 @@
 """The folder of a transfer."""
 
+from contextlib import contextmanager
+
 from eyebright.device import choose_plan
 from eyebright.errors import OutputError, RunError
 from eyebright.files import write_text
 from eyebright.training.recipe import load_recipe
 from eyebright.training.run import Run
-from eyebright.transfer.folder import TransferFolder, open_folder
+from eyebright.transfer.folder import TransferFolder, open_folder, open_run
 
 PLAN = choose_plan("cpu", "float32")
-ASKED = {"data": {"source": "photos"}, "folds": 5}
+VALUES = {"data": {"source": "photos"}, "folds": 5}
 
 
+@contextmanager
 def begin(path):
-    return TransferFolder.begin(path, 3, PLAN)
+    folder = TransferFolder(path)
+    with folder.begun(3, PLAN, {"data": "photos"}):
+        yield folder
 
 
 def test_it_is_a_transfer_once_it_is_finished(tmp_path, refuses):
@@ -20,17 +25,18 @@ def test_it_is_a_transfer_once_it_is_finished(tmp_path, refuses):
         assert folder.seed == 3
         assert folder.plan == PLAN
         assert folder.kept.is_dir()
-        with refuses(RunError, "is not a run"):
+        with refuses(RunError, "the transfer in .* is not finished"):
             open_folder(folder.path)
         write_text(folder.figure_path, "a figure")
-        folder.finish(ASKED, 12.5)
+        folder.finish(VALUES)
     found = open_folder(tmp_path / "out")
     assert isinstance(found, TransferFolder)
     assert found.data.source == "photos"
-    assert found.environment["seconds"] == 12.5
     assert found.learned_from == ("train", "val")
     assert not found.kept.exists()
-    assert found.check()["transfer.png"] is None
+    assert {found.check()[name] for name in ("transfer.png", "transfer.json")} == {None}
+    with refuses(RunError, "is a transfer, which has no recipe and no history of training"):
+        open_run(tmp_path / "out")
     write_text(found.figure_path, "another")
     assert "its checksum is wrong" in found.check()["transfer.png"]
     with refuses(RunError, "there is a finished transfer in"), begin(tmp_path / "out"):
@@ -49,15 +55,19 @@ def test_one_that_was_broken_off_goes_on(tmp_path):
 def test_validation_that_stood_apart_was_not_learned_from(tmp_path):
     with begin(tmp_path / "out") as folder:
         write_text(folder.figure_path, "a figure")
-        folder.finish(ASKED | {"folds": 1}, 1.0)
+        folder.finish(VALUES | {"folds": 1})
     assert folder.learned_from == ("train",)
 
 
 def test_neither_a_run_nor_a_file_is_overwritten(tmp_path, refuses):
     Run.create(tmp_path / "run", load_recipe("lenet5-digits"), 0, PLAN)
-    with refuses(RunError, "there is a run in"), begin(tmp_path / "run"):
+    with refuses(RunError, "there are other things in .*run: checkpoints"), begin(tmp_path / "run"):
         pass
     assert isinstance(open_folder(tmp_path / "run"), Run)
+    (tmp_path / "lab" / "kept").mkdir(parents=True)
+    (tmp_path / "lab" / "kept" / "0.json").write_text("a finished training of something else")
+    with refuses(RunError, "there are other things in .*lab: kept"), begin(tmp_path / "lab"):
+        pass
     (tmp_path / "file").write_text("")
     with refuses(OutputError, "is a file"), begin(tmp_path / "file"):
         pass
