@@ -59,9 +59,10 @@ def say_transfer(transfer: Transfer) -> list[str]:
     best, first = transfer.best, transfer.candidates[0]
     rows = {row.name: row for row in tabulate([one.as_dict() for one in transfer.candidates], best.name)}
     how = f"in {transfer.folds} folds" if transfer.folds > 1 else "on validation"
+    chosen = f"; it was chosen among {len(rows)}, so this is a little too good" if len(rows) > 1 else ""
     said = [
         f"kept: {best.name}, {rows[best.name].accuracy} (95 % interval {rows[best.name].interval}) of "
-        f"{best.evaluation.count} pictures judged {how}; it was chosen among {len(rows)}, so this is a little too good",
+        f"{best.evaluation.count} pictures judged {how}{chosen}",
         *_say_sizes(transfer),
     ]
     others = [one for one in transfer.candidates if one.difference is not None]
