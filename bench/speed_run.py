@@ -17,11 +17,13 @@ import statistics
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import by_plan, said_by, write_record
+from kept_trainings import keep
 from rich.console import Console
 from rich.table import Table
 
@@ -72,6 +74,16 @@ def run(given: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def kept_or_run(given: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
+    """One training in a process of its own, or what it gave before."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--seed", str(seed)]
+    if given.kept is None:
+        return dict(said_by(command))
+    recipe = load_recipe(name.partition("@")[0], given.set).to_toml()
+    about = (recipe, choose_plan(given.device).as_dict(), Path(given.data).name, given.held_out)
+    return keep(given.kept, f"{name}-{seed}", about, partial(said_by, command))
+
+
 def summarise(runs: list[dict[str, float]]) -> dict[str, float]:
     """Median time, mean accuracies, and how far they spread."""
     several = {key: [one[key] for one in runs] for key in runs[0]}
@@ -94,6 +106,7 @@ def main() -> None:
     options.add_argument("--held-out", action="store_true", help="keep off the test part")
     options.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipes")
     options.add_argument("--device", default="cpu")
+    options.add_argument("--kept", type=Path, metavar="FOLDER", help="finished trainings are kept there, and found")
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     options.add_argument("--one", help=argparse.SUPPRESS)
     options.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -108,8 +121,7 @@ def main() -> None:
     for seed in range(max(seeds)):
         for name, most in zip(given.recipes, seeds, strict=False):
             if seed < most:
-                command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--seed", str(seed)]
-                runs[name].append(said_by(command))
+                runs[name].append(kept_or_run(given, name, seed))
                 Console(stderr=True).print(name, runs[name][-1], highlight=False)
     show(runs, given)
 

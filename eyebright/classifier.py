@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -36,6 +37,19 @@ ROWS = 16  # pictures that are computed together on the CPU: larger batches are 
 NONE = "none of these"  # what is answered for a picture of none of the classes
 
 Picture = str | Path | Pixels | Image.Image
+
+
+def decide(probabilities: NDArray[np.floating[Any]], thresholds: Sequence[float] | None = None) -> NDArray[np.int64]:
+    """The answers, `[N]`: the most probable class, of equal ones the first; of two classes by the threshold.
+
+    Args:
+        probabilities: `[N, K]`.
+        thresholds: of two classes one: from which probability on the second is the answer; others do not matter here.
+    """
+    if thresholds is not None and len(thresholds) == 1:
+        return (probabilities[:, 1] >= thresholds[0]).astype(np.int64)
+    answers: NDArray[np.int64] = probabilities.argmax(axis=1)
+    return answers
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,7 @@ class Prediction:
         """The most probable class, of two the one that the threshold says; or "none of these"."""
         if not self.known:
             return NONE
-        if self.thresholds is not None and len(self.thresholds) == 1:
-            return self.classes[int(self.probabilities[1] >= self.thresholds[0])]
-        return self.top(1)[0][0]
+        return self.classes[int(decide(np.array([self.probabilities]), self.thresholds)[0])]
 
     def __str__(self) -> str:
         return (

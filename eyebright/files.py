@@ -171,9 +171,9 @@ def file_digest(path: Path, length: int | None = None) -> str:
                 if left is not None:
                     left -= len(piece)
     except OSError as error:
-        raise not_a(path, "file of a run", error.strerror or str(error)) from error
+        raise not_a(path, "file of a run or a transfer", error.strerror or str(error)) from error
     if left:
-        raise not_a(path, "file of a run", f"its last {left:,} bytes are missing")
+        raise not_a(path, "file of a run or a transfer", f"its last {left:,} bytes are missing")
     return whole.hexdigest()
 
 

@@ -826,7 +826,7 @@ def _check_same_data(run: Folder, contract: Contract) -> None:
             f"the pictures of {contract.source} are not those that {run.path} began with: {'; '.join(changes)}",
             expected=f"the pictures with the root digest {run.contract.root[:16]}…",
             remedy=f"bring the old pictures{f' and the decisions of {curation}' if curation else ''} back, "
-            "or start a new run",
+            "or begin anew in another folder",
         )
 
 

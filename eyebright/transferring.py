@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from eyebright.classifier import Classifier
+from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
-from eyebright.data.split import make_contract
+from eyebright.data.split import make_contract, picture_digests
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, ModelError, StoredFileError
 from eyebright.evaluation.evaluate import Evaluation
@@ -26,6 +27,7 @@ from eyebright.models.catalog import CATALOG
 from eyebright.models.create import create_model, is_file
 from eyebright.models.published import WEIGHTS
 from eyebright.road import free_folder, load_own_parts, open_classifier, shared_notes
+from eyebright.training.folder import Folder
 from eyebright.training.progress import Display
 from eyebright.training.recipe import DataSection
 from eyebright.transfer.choose import Search, Transfer
@@ -35,6 +37,7 @@ from eyebright.transfer.rejecting import MOST, RATE, Calibration, Values, calibr
 from eyebright.transfer.sizes import name_size
 
 BACKBONE = "resnet18"  # published, where none is given
+SHARED = 0.1  # of validation that may stand in another part, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +137,11 @@ def transfer_from(
         backbone: a run, a classifier file, or the name of a network with published weights; default: resnet18.
         data: SOURCE of pictures.
         weights: of a network named as `backbone`: the name of published ones, or a file.
-        out: the folder; default: ``runs/transfer-<source>``. Trainings that are done there are not repeated.
+        out: the folder; default: ``runs/transfer-<source>``. Trainings in folds that are done there are not
+            repeated.
         minutes: after which nothing more is begun; None: no limit.
         size: height and width, in pixels, at which pictures are shown; default: the backbone's own, or 1.5 times or
-            twice that, whichever is best on validation.
+            twice that: the smallest within one standard error of the best on validation.
         heads: which kinds to try; default: all that fit.
         tune: how many of the last layers to tune, None standing for all; default: 2, 5, 10, all. Empty: none.
         single_output: two classes as one sigmoid output.
@@ -159,14 +163,16 @@ def transfer_from(
         source=str(data), skip_unreadable=skip_unreadable, curation=str(Path(curation).absolute()) if curation else None
     )
     options = {
-        "backbone": str(backbone or BACKBONE), "weights": weights, "size": size, "heads": heads and list(heads),
+        "backbone": str(backbone or BACKBONE), "weights": weights, "size": size,
+        "heads": None if heads is None else list(heads),
         "tune": None if tune is None else ["all" if last is None else last for last in tune],
         "single_output": single_output or None, "views": views, "false_rejection": false_rejection, "minutes": minutes,
+        "seed": seed, "skip_unreadable": skip_unreadable or None, "curation": section.curation,
     }  # fmt: skip
     asked = {"data": section.source} | {name: value for name, value in options.items() if value is not None}
     path = Path(out) if out is not None else _own_folder(asked)
     folder = TransferFolder(path)
-    folder.check_free()
+    folder.check_free(asked)
     trained = open_backbone(backbone, weights, size=size, device=device)
     splits = section.load(root)
     with Display(console or Console(stderr=True)) as screen:
@@ -219,7 +225,7 @@ def calibrate_from(
     """Gives a trained classifier a temperature, and a way to tell what is none of its classes; written to a new file.
 
     Args:
-        where: a run's folder, or a classifier file.
+        where: a run's or a transfer's folder, or a classifier file.
         data: SOURCE with a part ``"train"`` that it has learned from, and ``"val"`` that it has not; for a run,
             default: its own.
         out: the file; default: ``calibrated.safetensors`` beside the classifier.
@@ -229,7 +235,8 @@ def calibrate_from(
         console: where progress is shown; default: standard error.
 
     Raises:
-        DataError: there is no validation part, or pictures can have several labels.
+        DataError: there is no validation part, or it has been learned from, or is the test part; or pictures can have
+            several labels.
         EyebrightError: what was given will not do.
     """
     path = Path(where)
@@ -239,12 +246,6 @@ def calibrate_from(
             f"{where} answers with several labels for a picture",
             expected="a classifier of one label a picture",
             remedy="use it as it is",
-        )
-    if data is None and path.is_dir() and "val" in open_folder(path).learned_from:
-        raise DataError(
-            f"{where} has learned from its validation part too, so that nothing can be fitted on it",
-            expected="pictures that it has not learned from; a transfer calibrates its classifier itself",
-            remedy="give --data a source with train and val, or transfer again with another --false-rejection",
         )
     if data is None and not path.is_dir():
         raise DataError(
@@ -261,6 +262,8 @@ def calibrate_from(
             remedy="train with data.val_fraction=0.1, or give --data a source with train and val",
         )
     train, val = parts["train"], parts["val"]
+    if path.is_dir():
+        _check_new(open_folder(path), val)
     if len(train) > MOST:
         train = train.select(sample(MOST, len(train), 0))
     with Display(console or Console(stderr=True)) as screen:
@@ -270,6 +273,27 @@ def calibrate_from(
         found = calibrate(classifier, learned, [(learned, judged)], false_rejection)
     classifier.save(target)
     return target, found
+
+
+def _check_new(folder: Folder, val: Pictures) -> None:
+    """Whether these pictures are neither among those that a folder's classifier has learned from nor among its test's.
+
+    A few that stand in two parts are said elsewhere.
+    """
+    contract = folder.contract
+    _, pixels = picture_digests(val)
+    for part in (*folder.learned_from, "test"):
+        known = {digest.tobytes() for digest in contract.pixels.get(part, ())}
+        count = sum(digest.tobytes() in known for digest in pixels)
+        if count > len(val) * SHARED:
+            what = "are its test part" if part == "test" else "have been learned from"
+            raise DataError(
+                f"{count} of the {len(val)} pictures of validation to calibrate {folder.path} on {what}",
+                expected="pictures that it has neither learned from nor is tested on; a transfer's classifier is "
+                "calibrated already",
+                remedy="give --data another source with train and val, or transfer again with another "
+                "--false-rejection",
+            )
 
 
 def open_backbone(
@@ -338,7 +362,7 @@ def _own_folder(asked: dict[str, Any]) -> Path:
     free = free_folder(f"transfer-{Path(asked['data']).stem}")
     for path in sorted(free.parent.glob("transfer-*")):
         folder = TransferFolder(path)
-        with suppress(StoredFileError):
-            if folder.broken_off and folder.environment["asked"] == asked:
+        with suppress(StoredFileError, OSError):
+            if folder.broken_off and folder.is_same(asked) and not folder.in_use:
                 return path
     return free

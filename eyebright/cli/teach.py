@@ -35,11 +35,12 @@ def command(
     from eyebright.transfer.teaching import teach
 
     paths = gather_pictures(pictures)
-    target = out or (classifier / TAUGHT if classifier.is_dir() else classifier)
-    before = open_classifier(target if out is None and target.is_file() else classifier, device=device)
+    taught_before = classifier / TAUGHT
+    before = open_classifier(taught_before if taught_before.is_file() else classifier, device=device)
+    target = out or (taught_before if classifier.is_dir() else classifier)
     taught = teach(before, paths, label, new_class=new_class)
     taught.classifier.save(target)
-    right = [sum(answer.top(1)[0][0] == label for answer in one.predict(paths)) for one in (before, taught.classifier)]
+    right = [sum(answer.best == label for answer in one.predict(paths)) for one in (before, taught.classifier)]
     if json:
         print_json(
             {

@@ -39,7 +39,7 @@ def command(
         int | None,
         typer.Option(
             min=1,
-            help="Pixels a side of pictures (default: the network's own, or more, if better).",
+            help="Pixels a side of pictures (default: the network's own, or more, if clearly better).",
             show_default=False,
         ),
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -44,12 +45,13 @@ def note_use(folder: Path) -> None:
 
 
 def remove_unused(folders: Iterable[Path]) -> None:
-    """Removes those folders of the cache that have not been of use for 30 days."""
+    """Removes those folders of the cache that have not been of use for 30 days, each whole or not at all."""
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for old in folders:
         with suppress(OSError):
             if old.stat().st_mtime < oldest:
-                shutil.rmtree(old)
+                with tempfile.TemporaryDirectory(prefix=".", dir=old.parent) as grave:
+                    old.rename(Path(grave, old.name))
 
 
 def short_digest(text: str) -> str:

@@ -180,8 +180,8 @@ class _Shelf:
 
     def add(self, contents: NDArray[np.uint8], values: Values) -> None:
         """Keeps rows."""
-        make_folder(self.folder)
         with self._lock():
+            make_folder(self.folder)
             if len(self._files()) < FILES:
                 self._write(torch.from_numpy(contents), torch.from_numpy(values))
                 return

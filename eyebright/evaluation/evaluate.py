@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from eyebright.classifier import ROWS, Classifier, probabilities
+from eyebright.classifier import ROWS, Classifier, decide, probabilities
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
 from eyebright.data.labels import Labels, class_counts, is_multi_label
@@ -75,14 +75,11 @@ class Evaluation:
     @cached_property
     def predictions(self) -> Labels:
         """The most probable class of each picture, int64 `[N]`; of equal ones the first; of two by the threshold."""
-        if self.threshold is not None:
-            return (self.probabilities[:, 1] >= self.threshold).astype(np.int64)
-        answers: Labels = self.logits.argmax(axis=1)
-        return answers
+        return decide(self.logits) if self.threshold is None else decide(self.probabilities, [self.threshold])
 
     @property
     def top1(self) -> float:
-        """Share of pictures whose most probable class is the true one."""
+        """Share of pictures whose answer is the true class."""
         return float((self.predictions == self.labels).mean())
 
     @property

@@ -112,7 +112,7 @@ def _say_sizes(transfer: Transfer) -> list[str]:
     if len(transfer.sizes) < 2:
         return []
     tried = ", ".join(f"{one.name} ({one.accuracy:.1%})" for one in transfer.sizes)
-    return [f"shown pictures of {name_size(transfer.classifier.prepare)} pixels; a linear head tried {tried}"]
+    return [f"pictures are shown at {name_size(transfer.classifier.prepare)}; a linear head tried {tried}"]
 
 
 def _span(interval: Sequence[float], sign: str = "") -> str:

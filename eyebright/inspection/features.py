@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import Classifier, decide
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures, Pixels
 from eyebright.errors import ModelError, did_you_mean
@@ -89,8 +89,8 @@ def map_picture(classifier: Classifier, pictures: Pictures, index: int) -> Maps:
     """
     inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
     outputs = _run(classifier, inputs)
-    shares = classifier.probabilities(classifier.logits(inputs))[0]
-    answer = int(shares.argmax())
+    shares = classifier.probabilities(classifier.logits(inputs))[0].numpy()
+    answer = int(decide(shares[None], classifier.thresholds)[0])
     return Maps(
         see(classifier, pictures, index),
         pictures.name(index),

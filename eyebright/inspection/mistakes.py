@@ -34,7 +34,8 @@ class Mistake:
         pixels: uint8 `[H, W, C]`: what the network saw, un-normalised.
         name: of the picture.
         true: name of its class.
-        shares: (class, probability) of the most probable classes, and last of the true one, if it is none of these.
+        shares: (class, probability) of the answer and the most probable others, and last of the true one, if it is
+            none of these.
     """
 
     pixels: Pixels
@@ -78,7 +79,8 @@ def surest_mistakes(
     found = []
     for index in _wrong(evaluation)[:count].tolist():
         shares, true = evaluation.probabilities[index], int(evaluation.labels[index])
-        top = np.argsort(-shares, kind="stable")[:BARS].tolist()
+        answer = int(evaluation.predictions[index])  # where a threshold decides it is not the most probable
+        top = [answer, *(label for label in np.argsort(-shares, kind="stable").tolist() if label != answer)][:BARS]
         shown = top if true in top else [*top, true]
         bars = tuple((evaluation.classes[label], float(shares[label])) for label in shown)
         found.append(Mistake(see(classifier, pictures, index), pictures.name(index), evaluation.classes[true], bars))
@@ -112,9 +114,10 @@ def say_mistakes(evaluation: Evaluation) -> list[str]:
         f"{len(wrong):,} of {evaluation.count:,} answers are wrong; of {int((sure > 0.9).sum()):,} of these the "
         "network was more than 90% sure"
     ]
-    second = np.sort(-evaluation.probabilities[wrong], axis=1)[:, 1]
+    others = evaluation.probabilities[wrong].copy()
+    others[np.arange(len(wrong)), evaluation.predictions[wrong]] = -1
     own = evaluation.probabilities[wrong, evaluation.labels[wrong]]
-    found.append(f"the true class was the second guess in {np.mean(own == -second):.0%} of them")
+    found.append(f"the true class was the second guess in {np.mean(own == others.max(axis=1)):.0%} of them")
     for true, answer, often in evaluation.most_confused(3):
         found.append(f"{true} was taken for {answer} {many(often, 'time')}")
     present = [row for row in evaluation.per_class if row.count]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import Classifier, decide
 from eyebright.data.batches import Loader
 from eyebright.data.colour import blur
 from eyebright.data.geometry import move, turn_by
@@ -197,5 +197,4 @@ def draw_robustness(curves: Sequence[Curve]) -> Figure:
 
 def _answers(classifier: Classifier, pixels: Tensor) -> NDArray[np.int64]:
     logits = [classifier.logits(classifier.prepare.normalise(some)) for some in torch.split(pixels, BATCH)]
-    answers: NDArray[np.int64] = torch.cat(logits).argmax(dim=1).numpy()
-    return answers
+    return decide(classifier.probabilities(torch.cat(logits)).numpy(), classifier.thresholds)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eyebright.classifier import Classifier
+from eyebright.classifier import Classifier, decide
 from eyebright.data.images import Pictures, Pixels
 from eyebright.errors import ModelError, did_you_mean
 from eyebright.inspection.confusion import shorten
@@ -113,8 +113,7 @@ def explain(
     for index in indices.tolist():
         inputs = classifier.prepare(pictures.read(index, classifier.prepare.at_least))
         shares = classifier.probabilities(classifier.logits(inputs))[0].numpy()
-        yes = classifier.thresholds  # of two classes
-        answer = int(shares.argmax()) if yes is None else int(shares[1] >= yes[0])
+        answer = int(decide(shares[None], classifier.thresholds)[0])
         heat = grad_cam(classifier, inputs, np.array([answer]), stage)[0]
         found.append(
             Explained(

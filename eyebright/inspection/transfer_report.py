@@ -46,7 +46,8 @@ def write_transfer_report(
     Raises:
         OutputError: the file cannot be written; an older report is then untouched.
     """
-    receipt, asked = folder.receipt or {}, values["asked"]
+    receipt, asked = folder.receipt, values["asked"]
+    assert receipt is not None
     calibrated = Calibration(**values["calibration"]).sentences()
     told = tell_tested(folder, classifier, test, evaluation, scores, calibrated)
     if len(test) >= FEWEST_MAPPED and not classifier.multi_label:
@@ -62,7 +63,7 @@ def write_transfer_report(
         | {
             "pictures shown at": values["size"],
             "pictures learned from": f"{values['pictures']:,}",
-            "time in all, without this page": in_words(values["seconds"]),
+            "time since it was begun, or last gone on with": in_words(values["seconds"]),
         },
     }
     folder.write_report(render_template("transfer.html.jinja", **told | own))

@@ -15,7 +15,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -106,8 +105,18 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=MOST_SECONDS)
+def _run_together(commands: list[list[str]]) -> None:
+    """Runs commands at the same time; whatever happens, none of them goes on afterwards."""
+    silent = subprocess.DEVNULL
+    running = [subprocess.Popen(command, stdout=silent, stderr=silent) for command in commands]
+    try:
+        for command, process in zip(commands, running, strict=True):
+            if process.wait(MOST_SECONDS):
+                raise subprocess.CalledProcessError(process.returncode, command)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def _check_owner(*places: Path) -> None:
@@ -127,9 +136,8 @@ def _compile(flags: list[str], runtime: Path, target: Path) -> ctypes.CDLL:
             [*compiler, *flags, "-fopenmp", "-c", str(source), "-o", str(to)]
             for source, to in zip(SOURCES, made, strict=True)
         ]
-        with ThreadPoolExecutor() as pool:  # at the same time
-            list(pool.map(_run, commands))
-        _run([*compiler, "-shared", *map(str, made), str(runtime), "-o", str(linked)])
+        _run_together(commands)
+        _run_together([[*compiler, "-shared", *map(str, made), str(runtime), "-o", str(linked)]])
         library = _load(linked)
         linked.replace(target)
         return library

@@ -264,7 +264,7 @@ def check_beginning(path: Path, length: int | None, digest: str) -> None:
         StoredFileError: they are not.
     """
     if file_digest(path, length) != digest:
-        raise not_a(path, "file of a run", "its checksum is wrong: it is damaged, or was changed by hand")
+        raise not_a(path, "file of a run or a transfer", "its checksum is wrong: it is damaged, or was changed by hand")
 
 
 def now() -> str:

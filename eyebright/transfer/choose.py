@@ -149,7 +149,7 @@ class Search:
         single_output: two classes as one sigmoid output.
         rate: share of pictures of known classes that the kept one may take for none of these; None: it answers all.
         sizes: whether pictures are also tried larger than the backbone was shown them before, by a linear head on the
-            embeddings of up to 1,000; what is best goes on.
+            embeddings of up to 1,000; the smallest within one standard error of the best goes on.
         begin: called with what is done next and its steps; what it gives is called for each step.
         say: called with what happens, in words.
     """
@@ -265,7 +265,7 @@ class Search:
         )  # fmt: skip
 
     def _choose_size(self, prepares: Sequence[Prepare]) -> None:
-        """Goes on with the size at which a linear head is best on validation; a search that is resumed keeps it."""
+        """Goes on with the size that `choose_size` says; a search that is resumed keeps it."""
         whole = json.dumps([prepare.model_dump(mode="json") for prepare in prepares])
         key = _digest(
             Embedder(self.backbone).name.encode(), whole.encode(), str(self.seed).encode(), self._contents.tobytes(),
@@ -273,31 +273,33 @@ class Search:
         )  # fmt: skip
         path = self.folder / f"sizes-{key}.json"
         if not path.exists():
-            write_json(path, {"trials": [asdict(trial) | {"prepare": trial.prepare.model_dump(mode="json")}
-                                         for trial in self._try_sizes(prepares)]})  # fmt: skip
-        trials = read_json(path, "trial of sizes")["trials"]
-        self._trials = tuple(SizeTrial(**trial | {"prepare": Prepare(**trial["prepare"])}) for trial in trials)
+            trials = [
+                asdict(one) | {"prepare": one.prepare.model_dump(mode="json")} for one in self._try_sizes(prepares)
+            ]
+            write_json(path, {"trials": trials, "left_out": self.left_out})
+        found = read_json(path, "trial of sizes")
+        self._trials = tuple(SizeTrial(**one | {"prepare": Prepare(**one["prepare"])}) for one in found["trials"])
+        self.left_out[:] = found["left_out"]
         self.backbone = replace(self.backbone, prepare=choose_size(self._trials).prepare)
 
     def _try_sizes(self, prepares: Sequence[Prepare]) -> list[SizeTrial]:
-        """A linear head on embeddings of pictures of each size; the first is always tried."""
+        """A linear head on embeddings of pictures of each size; those of the own size are always tried."""
         asked = self._some()
         some = self.pictures.select(asked)
         cuts = [tuple(np.flatnonzero(np.isin(asked, part)) for part in cut) for cut in self.cuts]
         order = np.concatenate([held_out for _, held_out in cuts])
-        per_pixel = self._seconds_per_pixel()
         trials: list[SizeTrial] = []
         for prepare in prepares:
-            name, pixels = name_size(prepare), math.prod(prepare.output_size or ())
-            needed, left = per_pixel * pixels * len(self.pictures) * (1 + self.views), self._left() / 4
-            if trials and needed > left:
+            name, sized = name_size(prepare), replace(self.backbone, prepare=prepare)
+            left = self._left() / 4
+            larger = prepare.output_size != prepares[0].output_size
+            if larger and (needed := self._seconds_each(sized) * len(self.pictures) * (1 + self.views)) > left:
                 self._leave_out(
                     f"pictures of {name}: embedding all would take about {in_words(needed)}, "
                     f"a quarter of the time that is left is {in_words(max(left, 0))}"
                 )
                 continue
-            embedder = Embedder(replace(self.backbone, prepare=prepare))
-            values = embedder(some, on_picture=self.begin(f"pictures of {name}", len(asked)))
+            values = Embedder(sized)(some, on_picture=self.begin(f"pictures of {name}", len(asked)))
             examples = Examples(values, some.labels, self.splits.classes, some.groups, self.single_output)
             logits = []
             _, setting = choose_head("linear", examples.select(cuts[0][0]), self.seed)
@@ -309,14 +311,14 @@ class Search:
             self.say(f"pictures of {name}: validation {evaluation.accuracy:.1%} by a linear head")
         return trials
 
-    def _seconds_per_pixel(self) -> float:
-        """How long the trained network takes for a pixel, measured on a few pictures."""
+    def _seconds_each(self, backbone: Classifier) -> float:
+        """How long it takes to read a picture and embed it, measured on a few."""
         few = self.pictures.select(np.arange(min(MEASURED_PICTURES, len(self.pictures))))
-        embedder = Embedder(self.backbone, keep=False)
+        embedder = Embedder(backbone, keep=False)
         embedder(few)
         started = time.monotonic()
         embedder(few)
-        return (time.monotonic() - started) / len(few) / math.prod(self.backbone.prepare.output_size or (1,))
+        return (time.monotonic() - started) / len(few)
 
     def _some(self) -> Indices:
         """Up to 1,000 pictures, in order; where validation stands apart, as many of it as of the others."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from eyebright.device import Plan
 from eyebright.errors import RunError
 from eyebright.files import make_folder, read_json, write_json
@@ -48,22 +50,26 @@ class TransferFolder(Folder):
             notes: what is to be said of the pictures.
 
         Raises:
-            RunError: there are other things in it, or another process is at it.
+            RunError: there are other things in it, or another transfer was broken off there, or another process is at
+                it.
             OutputError: it cannot be made.
         """
-        self.check_free()
+        self.check_free(asked)
         make_folder(self.kept)
         with self.locked():
-            self.check_free()
+            self.check_free(asked)
             opened = self.environment["test_openings"] if (self.path / "environment.json").exists() else []
             self.begin_environment(seed, plan, asked=asked, notes=list(notes), test_openings=opened)
             yield
 
-    def check_free(self) -> None:
+    def check_free(self, asked: dict[str, Any]) -> None:
         """Whether a transfer may begin here, or go on.
 
+        Args:
+            asked: what is asked for.
+
         Raises:
-            RunError: there is a finished transfer, or something else.
+            RunError: there is a finished transfer, or another one that was broken off, or something else.
             OutputError: it is a file.
         """
         if self.exists:
@@ -71,6 +77,14 @@ class TransferFolder(Folder):
                 f"there is a finished transfer in {self.path}",
                 expected="a folder that does not exist yet, or one whose transfer was broken off",
                 remedy="choose another folder with --out",
+            )
+        if self.broken_off and not self.is_same(asked):
+            before = self.environment.get("asked", {})
+            other = [name for name in {**before, **asked} if before.get(name) != asked.get(name) and name != "minutes"]
+            raise RunError(
+                f"in {self.path} another transfer was broken off: with other {', '.join(other)}",
+                expected="the same transfer, which would go on, or a folder that does not exist yet",
+                remedy="choose another folder with --out, or remove this one",
             )
         begun = {
             "environment.json", "split.json", "split.safetensors", "classifier.safetensors", "receipt.json",
@@ -82,6 +96,20 @@ class TransferFolder(Folder):
     def broken_off(self) -> bool:
         """Whether a transfer was begun here and is not done."""
         return not self.exists and self.kept.is_dir() and (self.path / "environment.json").is_file()
+
+    def is_same(self, asked: dict[str, Any]) -> bool:
+        """Whether what was begun here was asked for in the same way; how many minutes it may take does not matter."""
+        before = self.environment.get("asked", {})
+        return {**before, "minutes": 0} == {**asked, "minutes": 0}
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is at work in it."""
+        try:
+            with self._lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     @property
     def _is_new(self) -> bool:

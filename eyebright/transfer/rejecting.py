@@ -126,6 +126,8 @@ def calibrate(
         rate: share of known pictures that may be rejected; None or 0: nothing is.
         seed: of a sample of many pictures.
     """
+    from scipy.special import expit, logit
+
     logits = np.concatenate([others.logits for _, others in judged])
     labels = np.concatenate([others.labels for _, others in judged])
     classifier.temperature, classifier.rejection = fit_temperature(logits, labels), None
@@ -135,7 +137,13 @@ def calibrate(
     if labels.ndim == 2:
         return Calibration(classifier.temperature, None, None, thresholds, None, {}, None, None)
     divided = (logits / classifier.temperature).astype(np.float32)
-    before, after = (Evaluation(rows, labels, classifier.classes).calibration_error for rows in (logits, divided))
+    yes = yes_before = None
+    if thresholds is not None:  # of two classes one; what it was before gives the same answers
+        yes, yes_before = thresholds[0], float(expit(classifier.temperature * logit(thresholds[0])))
+    before, after = (
+        Evaluation(rows, labels, classifier.classes, threshold=threshold).calibration_error
+        for rows, threshold in ((logits, yes_before), (divided, yes))
+    )
     if not rate:
         return Calibration(classifier.temperature, before, after, thresholds, None, {}, None, None)
     found = [measure_strangeness(_few(first, seed), others) for first, others in judged]

@@ -190,9 +190,16 @@ def test_what_needs_a_history_says_so(eyebright, backbone, photos, tmp_path, com
 def test_what_it_learned_from_does_not_calibrate_it(eyebright, backbone, photos, tmp_path):
     out = tmp_path / "out"
     eyebright("transfer", photos, "--from", backbone, "--out", out, *QUICK, "--head", "linear")
-    done = eyebright("calibrate", out)
-    assert done.returncode == 1
-    assert "has learned from its validation part too" in done.stderr
+    for options, said in (((), "have been learned from"), (("--data", photos), "are its test part")):
+        done = eyebright("calibrate", out, *options)
+        assert done.returncode == 1
+        assert "pictures of validation to calibrate" in done.stderr
+        assert said in done.stderr
+    for part in ("train", "val"):
+        for picture in (photos / part).glob("*/*.png"):
+            Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(picture)
+    done = eyebright("calibrate", out, "--data", photos)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_a_transfer_is_taught_is_another_file(eyebright, backbone, photos, tmp_path):
@@ -208,6 +215,9 @@ def test_what_a_transfer_is_taught_is_another_file(eyebright, backbone, photos, 
         assert json.loads(done.stdout)["classifier"] == str(out / "taught.safetensors")
         assert len(Classifier.load(out / "taught.safetensors").memory.labels) == known + 1
     assert (out / "classifier.safetensors").read_bytes() == before
+    picture = photos / "val" / "red things" / "2.png"
+    eyebright("teach", out, picture, "--label", "red things", "--out", tmp_path / "more.safetensors")
+    assert len(Classifier.load(tmp_path / "more.safetensors").memory.labels) == 35
 
 
 def test_pictures_that_it_learned_from_are_told_of(eyebright, backbone, photos, tmp_path):
@@ -255,7 +265,7 @@ def test_larger_sizes_are_tried(eyebright, backbone, photos, tmp_path):
     sizes = json.loads((tmp_path / "out" / "transfer.json").read_text())["sizes"]
     assert list(sizes) == ["24×24", "36×36", "48×48"]
     height, width = Classifier.load(tmp_path / "out" / "classifier.safetensors").prepare.output_size
-    assert f"shown pictures of {height}×{width} pixels; a linear head tried 24×24 (" in done.stdout
+    assert f"pictures are shown at {height}×{width}; a linear head tried 24×24 (" in done.stdout
     best = max(sizes.values())
     least = best - (best * (1 - best) / 32) ** 0.5
     assert f"{height}×{width}" == next(name for name, accuracy in sizes.items() if accuracy >= least)

@@ -161,6 +161,18 @@ def test_what_is_said_of_mistakes(evaluation):
     assert mistakes.say_mistakes(right) == ["all 3 answers are right"]
 
 
+def test_where_a_threshold_decides_the_answer_comes_first():
+    """Of two classes the second is answered from 30 % on: wrongly, though the first is more probable."""
+    logits = np.log(np.array([[0.65, 0.35], [0.9, 0.1]], dtype=np.float32))
+    found = Evaluation(logits, np.array([0, 0]), ("a", "b"), threshold=0.3)
+    pictures = Images(noise(2).pixels, found.labels, ("a", "b"))
+    model = create_model("cnn_mnist", num_classes=2, seed=0)
+    classifier = Classifier(model, ("a", "b"), Prepare(channels=1), plan=PLAN, thresholds=(0.3,))
+    (mistake,) = mistakes.surest_mistakes(classifier, pictures, found)
+    assert [name for name, _ in mistake.shares] == ["b", "a"]
+    assert mistakes.say_mistakes(found)[1] == "the true class was the second guess in 100% of them"
+
+
 @pytest.mark.parametrize(("classes", "bars"), [(10, 10), (100, 40), (1000, 40)])
 def test_classes_are_legible_however_many_there_are(classes, bars):
     random = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 import os
 import platform
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eyebright.device import choose_plan
-from eyebright.kernels.build import in_use, kernels_version, load_kernels
+from eyebright.kernels.build import _run_together, in_use, kernels_version, load_kernels
 
 build = load_kernels.__wrapped__  # without what this process remembers
 
@@ -72,6 +73,16 @@ def test_a_broken_compiler_means_that_torch_computes_until_there_is_a_good_one(
     assert not list((empty_cache / "kernels").iterdir())
     program = "from eyebright.kernels.build import load_kernels; assert load_kernels() is not None"
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PATH": good})
+
+
+def test_compilers_end_with_whoever_began_them(monkeypatch):
+    """One has failed, or we are stopped: the others do not go on."""
+    begun = []
+    begin = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **more: begun.append(begin(*given, **more)) or begun[-1])
+    with pytest.raises(subprocess.CalledProcessError):
+        _run_together([["false"], ["sleep", "600"]])
+    assert [process.returncode for process in begun] == [1, -signal.SIGKILL]
 
 
 def test_a_damaged_library_is_made_anew(compiler, empty_cache):

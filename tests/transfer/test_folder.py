@@ -14,9 +14,9 @@ VALUES = {"data": {"source": "photos"}, "folds": 5}
 
 
 @contextmanager
-def begin(path):
+def begin(path, **asked):
     folder = TransferFolder(path)
-    with folder.begun(3, PLAN, {"data": "photos"}):
+    with folder.begun(3, PLAN, {"data": "photos", "minutes": 5} | asked):
         yield folder
 
 
@@ -50,6 +50,20 @@ def test_one_that_was_broken_off_goes_on(tmp_path):
     with begin(tmp_path / "out") as folder:
         assert (folder.kept / "training").read_text() == "done"
         assert folder.open_test("transfer") == 2
+
+
+def test_only_the_same_one_goes_on_and_it_may_take_longer(tmp_path, refuses):
+    with begin(tmp_path / "out") as folder:
+        assert folder.in_use is False  # by this very process
+        assert TransferFolder(tmp_path / "out").in_use
+    assert not TransferFolder(tmp_path / "out").in_use
+    with begin(tmp_path / "out", minutes=60):
+        pass
+    with (
+        refuses(RunError, "another transfer was broken off: with other data, seed"),
+        begin(tmp_path / "out", data="plants", seed=1),
+    ):
+        pass
 
 
 def test_validation_that_stood_apart_was_not_learned_from(tmp_path):
