@@ -23,7 +23,7 @@ from eyebright.data.decisions import read_decisions
 from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.labels import is_multi_label
 from eyebright.data.sources import load_parts, load_pictures
-from eyebright.data.split import Contract, Splits, make_contract, picture_digests
+from eyebright.data.split import Contract, Splits, make_contract
 from eyebright.device import choose_plan
 from eyebright.doctor.answers import ask
 from eyebright.doctor.diagnosis import Diagnosis
@@ -62,7 +62,7 @@ from eyebright.training.progress import Display
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import Run
 from eyebright.training.tensorboard import TensorBoard
-from eyebright.transfer.folder import TransferFolder, open_folder, open_run
+from eyebright.transfer.folder import TransferFolder, find_folder, open_folder, open_run
 from eyebright.transfer.rejecting import measure_scores
 
 
@@ -223,10 +223,10 @@ def evaluate_source(
     engine: str = "auto",
     calibrate: str | Path | None = None,
 ) -> AnyEvaluation:
-    """Evaluates a run or a classifier on a part of a source.
+    """Evaluates a run, a transfer or a classifier on a part of a source.
 
     Args:
-        classifier_or_run: a run's folder, a classifier file, or with `weights` the name of a network.
+        classifier_or_run: a run's or a transfer's folder, a classifier file, or with `weights` the name of a network.
         data: SOURCE; for a run, default: the data that it was trained on, parted in the same way.
         part: ``"train"``, ``"val"`` or ``"test"``. A source of one part that is not the run's own is taken whole.
         root: where published sets are.
@@ -261,7 +261,8 @@ def evaluate_source(
         parts, _ = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
         return _find_part(parts, part, str(source))
 
-    if weights is not None or not path.is_dir():
+    folder = None if weights is not None else find_folder(path)
+    if folder is None:
         if data is None:
             raise DataError(
                 f"no data were named to evaluate {path} on",
@@ -270,7 +271,6 @@ def evaluate_source(
             )
         pictures = find(data)
         return measure(open_classifier(path, weights, device=device), pictures)
-    folder = open_folder(path)
     classifier = folder.classifier(device)
     own = folder.data
     if data is not None and str(data) != own.source:
@@ -356,10 +356,10 @@ def open_classifier(where: str | Path, weights: str | None = None, *, device: st
 def calibration_pictures(
     where: str | Path, source: str | Path | None = None, *, root: str | Path | None = None
 ) -> Pictures | None:
-    """Pictures to calibrate an engine with: those of a source, else a run's training part; None where there is neither.
+    """Pictures to calibrate an engine with: of a source, else its own training part; None where there is neither.
 
     Args:
-        where: a run's folder, a classifier file, or a network.
+        where: a run's or a transfer's folder, a classifier file, or a network.
         source: SOURCE of pictures, with or without classes.
         root: where published sets are.
     """
@@ -371,15 +371,15 @@ def calibration_pictures(
 def load_own_parts(
     where: str | Path, source: str | Path | None = None, *, root: str | Path | None = None
 ) -> dict[str, Pictures]:
-    """The parts of a source, else those that a run was trained with.
+    """The parts of a source, else those that a run or a transfer was made with.
 
     Args:
-        where: a run's folder, or something else that needs a source.
+        where: a run's or a transfer's folder, or something else that needs a source.
         source: SOURCE of pictures.
         root: where published sets are.
 
     Raises:
-        RunError: there is neither a source nor a run.
+        RunError: there is neither a source nor a run or a transfer.
     """
     if source is not None:
         return load_parts(source, root=root)
@@ -624,16 +624,16 @@ def read_observations(path: str | Path) -> list[Observation]:
 
 
 def verify(path: str | Path) -> dict[str, str | None]:
-    """Compares the checksums of a run's files, or of a classifier file.
+    """Compares the checksums of a run's or a transfer's files, or of a classifier file.
 
     Args:
-        path: a run's folder, or a classifier file.
+        path: the folder, or a classifier file.
 
     Returns:
         File → None where it is whole, else what is wrong with it.
 
     Raises:
-        RunError: a folder that is no run.
+        RunError: a folder that is neither a run nor a transfer.
     """
     path = Path(path)
     if path.is_dir():
@@ -832,12 +832,7 @@ def _check_same_data(run: Folder, contract: Contract) -> None:
 
 def _warn_of_trained(folder: Folder, pictures: Pictures, source: str) -> None:
     """Says which of the pictures it has learned from: figures on those prove nothing."""
-    _, pixels = picture_digests(pictures)
-    contract = folder.contract
-    trained = {
-        digest.tobytes() for part in folder.learned_from if part in contract.pixels for digest in contract.pixels[part]
-    }
-    known = [index for index, digest in enumerate(pixels) if digest.tobytes() in trained]
+    known = folder.contract.which_stand_in(folder.learned_from, pictures)
     if known:
         warnings.warn(
             f"{len(known)} of the {len(pictures)} pictures of {source} are among those that {folder.path} has learned "

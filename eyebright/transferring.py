@@ -14,7 +14,7 @@ from rich.console import Console
 from eyebright.classifier import Classifier
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare
-from eyebright.data.split import make_contract, picture_digests
+from eyebright.data.split import make_contract
 from eyebright.device import choose_plan
 from eyebright.errors import DataError, ModelError, StoredFileError
 from eyebright.evaluation.evaluate import Evaluation
@@ -31,7 +31,7 @@ from eyebright.training.folder import Folder
 from eyebright.training.progress import Display
 from eyebright.training.recipe import DataSection
 from eyebright.transfer.choose import Search, Transfer
-from eyebright.transfer.folder import TransferFolder, open_folder
+from eyebright.transfer.folder import TransferFolder, find_folder
 from eyebright.transfer.heads import Kind
 from eyebright.transfer.rejecting import MOST, RATE, Calibration, Values, calibrate, look, measure_scores
 from eyebright.transfer.sizes import name_size
@@ -262,8 +262,8 @@ def calibrate_from(
             remedy="train with data.val_fraction=0.1, or give --data a source with train and val",
         )
     train, val = parts["train"], parts["val"]
-    if path.is_dir():
-        _check_new(open_folder(path), val)
+    if (folder := find_folder(path)) is not None:
+        _check_new(folder, val)
     if len(train) > MOST:
         train = train.select(sample(MOST, len(train), 0))
     with Display(console or Console(stderr=True)) as screen:
@@ -281,10 +281,8 @@ def _check_new(folder: Folder, val: Pictures) -> None:
     A few that stand in two parts are said elsewhere.
     """
     contract = folder.contract
-    _, pixels = picture_digests(val)
     for part in (*folder.learned_from, "test"):
-        known = {digest.tobytes() for digest in contract.pixels.get(part, ())}
-        count = sum(digest.tobytes() in known for digest in pixels)
+        count = len(contract.which_stand_in([part], val))
         if count > len(val) * SHARED:
             what = "are its test part" if part == "test" else "have been learned from"
             raise DataError(
@@ -363,6 +361,6 @@ def _own_folder(asked: dict[str, Any]) -> Path:
     for path in sorted(free.parent.glob("transfer-*")):
         folder = TransferFolder(path)
         with suppress(StoredFileError, OSError):
-            if folder.broken_off and folder.is_same(asked) and not folder.in_use:
+            if folder.broken_off and not folder.differences(asked) and not folder.in_use:
                 return path
     return free

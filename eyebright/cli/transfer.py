@@ -126,7 +126,7 @@ def _print_table(made: Transferred) -> None:
     table = Table(
         "", "validation", "95 % interval", "against the first", "trained", "time", box=None, header_style="bold"
     )
-    for row in tabulate(made.tried()["candidates"], made.transfer.kept):
+    for row in tabulate([one.as_dict() for one in made.transfer.candidates], made.transfer.kept):
         name = f"{'→' if row.kept else ' '} {row.name}"
         table.add_row(name, row.accuracy, row.interval, row.beside, row.trained, row.time)
     make_console().print(table)

@@ -16,7 +16,7 @@ def command(
     ],
     json: Json = False,
 ) -> None:
-    """Check that every file of a run, or a classifier file, is whole and unchanged."""
+    """Check that every file of a run or a transfer, or a classifier file, is whole and unchanged."""
     from eyebright import road
 
     found = road.verify(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -215,6 +215,16 @@ class Contract:
                 if first[0] != part:
                     found.setdefault((first[0], part), []).append((first[1], index))
         return found
+
+    def which_stand_in(self, parts: Collection[str], pictures: Pictures) -> list[int]:
+        """Which of other pictures stand in these parts, by their pixels: their indices, in order.
+
+        Raises:
+            PictureError: a file cannot be read or decoded.
+        """
+        known = {digest.tobytes() for part in parts if part in self.pixels for digest in self.pixels[part]}
+        _, pixels = picture_digests(pictures)
+        return [index for index, digest in enumerate(pixels) if digest.tobytes() in known]
 
     def changes(self, now: Contract) -> list[str]:
         """What is different in the contract of the same source made later, in words; nothing where roots are equal."""

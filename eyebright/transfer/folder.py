@@ -78,9 +78,7 @@ class TransferFolder(Folder):
                 expected="a folder that does not exist yet, or one whose transfer was broken off",
                 remedy="choose another folder with --out",
             )
-        if self.broken_off and not self.is_same(asked):
-            before = self.environment.get("asked", {})
-            other = [name for name in {**before, **asked} if before.get(name) != asked.get(name) and name != "minutes"]
+        if self.broken_off and (other := self.differences(asked)):
             raise RunError(
                 f"in {self.path} another transfer was broken off: with other {', '.join(other)}",
                 expected="the same transfer, which would go on, or a folder that does not exist yet",
@@ -97,10 +95,10 @@ class TransferFolder(Folder):
         """Whether a transfer was begun here and is not done."""
         return not self.exists and self.kept.is_dir() and (self.path / "environment.json").is_file()
 
-    def is_same(self, asked: dict[str, Any]) -> bool:
-        """Whether what was begun here was asked for in the same way; how many minutes it may take does not matter."""
+    def differences(self, asked: dict[str, Any]) -> list[str]:
+        """In what the transfer that was begun here was another one; how many minutes it may take does not matter."""
         before = self.environment.get("asked", {})
-        return {**before, "minutes": 0} == {**asked, "minutes": 0}
+        return [name for name in {**before, **asked} if before.get(name) != asked.get(name) and name != "minutes"]
 
     @property
     def in_use(self) -> bool:
@@ -175,6 +173,19 @@ def open_folder(path: str | Path) -> Run | TransferFolder:
         f"{TransferFolder.MARK} in it",
         remedy="check the path",
     )
+
+
+def find_folder(path: Path) -> Run | TransferFolder | None:
+    """The same; None where it is no folder, or one with a classifier alone, which knows no pictures.
+
+    Raises:
+        RunError: it is a folder of something else.
+    """
+    transfer = TransferFolder(path)
+    is_known = transfer.exists or transfer.broken_off or Run(path).exists
+    if not path.is_dir() or (transfer.classifier_path.is_file() and not is_known):
+        return None
+    return open_folder(path)
 
 
 def open_run(path: str | Path) -> Run:

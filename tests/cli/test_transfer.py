@@ -429,6 +429,18 @@ def test_several_labels_are_not_calibrated(eyebright, backbone, tmp_path):
     assert "answers with several labels" in done.stderr
 
 
+def test_a_folder_with_a_classifier_alone_is_that_classifier(eyebright, backbone, photos, tmp_path):
+    """It knows no pictures: they have to be named."""
+    eyebright("transfer", photos, "--from", backbone, "--out", tmp_path / "out", *QUICK, "--head", "linear")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(tmp_path / "out" / "classifier.safetensors", alone)
+    judged = json.loads(eyebright("evaluate", alone, "--data", photos, "--json").stdout)
+    assert judged["top1"] == pytest.approx(json.loads((tmp_path / "out" / "evaluation.json").read_text())["top1"])
+    assert "no data were named to evaluate" in eyebright("evaluate", alone).stderr
+    assert eyebright("calibrate", alone, "--data", photos).returncode == 0
+
+
 def test_a_classifier_file_alone_needs_data(eyebright, backbone):
     done = eyebright("calibrate", backbone)
     assert done.returncode == 1
