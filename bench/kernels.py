@@ -24,8 +24,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from eyebright.device import Plan, choose_plan, keep_freed_memory
+from eyebright.kernels.copies import Copies
 from eyebright.layers.fused import add_and_activate, in_turn
 from eyebright.models.create import create_model
+from eyebright.training.optim import make_copies, make_optimizer
+from eyebright.training.recipe import make_recipe
 
 NETWORKS = {  # batch, side, steps of a turn
     "resnet20_cifar": (128, 32, 10), "alexnet": (256, 64, 4), "airbench": (500, 32, 2), "vgg11_bn": (32, 64, 4),
@@ -52,15 +55,22 @@ def step(name: str) -> tuple[Callable[[Plan], None], int]:
     model = create_model(name, num_classes=10, seed=0).to(memory_format=torch.channels_last).train()
     inputs = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,))
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=1e-3, momentum=0.9, fused=True)
+    settings = {"epochs": 1, "learning_rate": 1e-3, "optimizer": "sgd", "momentum": 0.9}
+    training = make_recipe({"model": {"name": name}, "training": settings}).training
+    optimizer = make_optimizer(model, training)
+    copies: dict[Plan, Copies] = {}
 
     def do(plan: Plan) -> None:
-        with plan.arithmetic():
-            logits = model(inputs)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        if plan not in copies:
+            copies[plan] = make_copies(model, training, plan)
+        own = copies[plan]
+        with own.at_hand():
+            with plan.arithmetic():
+                logits = model(inputs)
+            F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+            own.step(optimizer)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     return do, times
 

@@ -39,8 +39,9 @@ class Plan:
         compiled: whether steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
-        kernels: of convolutions, normalisation, pools and dropout in training: ``"torch"``, or eyebright's own and
-            their version, for example ``"eyebright-1b2c3d4e"``, which multiply less often and read memory fewer times.
+        kernels: of convolutions, normalisation, pools, dropout and large dense layers in training: ``"torch"``, or
+            eyebright's own and their version, for example ``"eyebright-1b2c3d4e"``, which multiply less often and read
+            memory fewer times.
     """
 
     device: str
@@ -55,6 +56,11 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for a file."""
         return asdict(self)
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether layers may take our kernels here."""
+        return self.kernels != "torch" and load_kernels() is not None
 
     def differences(self, other: Plan) -> dict[str, tuple[Any, Any]]:
         """What differs between two plans: name → (here, there)."""
@@ -88,7 +94,7 @@ class Plan:
     def arithmetic(self) -> Iterator[None]:
         """A context in which layers compute in the plan's number format, with its kernels."""
         half = self.number_format == "bfloat16"
-        before = in_use.set(self.kernels != "torch" and load_kernels() is not None)
+        before = in_use.set(self.has_kernels)
         try:
             with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext():
                 yield

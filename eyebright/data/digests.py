@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from eyebright.files import cache_folder
 
 FORMULA = 2  # counts the ways in which decoding or digesting has changed
 AT_ONCE = 500  # files that are looked up in one question
+PIECE_FILES, PIECE_BYTES = 64, 2**18  # that a thread reads before it hands them over: a large one comes by itself
 KEEP_EVERY = 1000  # new digests that are kept at a time: an interruption loses no more
 SETTLED_NS = 2 * 10**9  # a file changed less than this ago could change again and keep its time
 PATIENCE_SECONDS = 5, 0.1  # how long to wait for another process: once, and after that was in vain
@@ -119,15 +120,34 @@ def _look_at(path: Path, folders: dict[str, str]) -> _File:
 
 def _read_all(files: Sequence[_File], workers: int, memory: _Memory) -> Generator[Digests | PictureError, None, None]:
     """Reads files in order, a few ahead, and has the memory keep what it may."""
-    with closing(ahead(_try_read, files, workers)) as read:
-        for file, found in zip(files, read, strict=True):
-            if isinstance(found, PictureError):
-                yield found
-                continue
-            digests, stamp = found
-            if stamp is not None:
-                memory.keep(file, stamp, digests)
-            yield digests
+    with closing(ahead(_try_read_piece, _in_pieces(files), workers)) as read:
+        for piece in read:
+            for file, found in piece:
+                if isinstance(found, PictureError):
+                    yield found
+                    continue
+                digests, stamp = found
+                if stamp is not None:
+                    memory.keep(file, stamp, digests)
+                yield digests
+
+
+def _in_pieces(files: Sequence[_File]) -> Iterator[list[_File]]:
+    """Files one after the other, so many together that handing them to a thread and back costs little."""
+    piece: list[_File] = []
+    size = 0
+    for file in files:
+        piece.append(file)
+        size += file.stamp[0] if file.stamp else 0
+        if len(piece) == PIECE_FILES or size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def _try_read_piece(files: list[_File]) -> list[tuple[_File, tuple[Digests, Stamp | None] | PictureError]]:
+    return [(file, _try_read(file)) for file in files]
 
 
 def _try_read(file: _File) -> tuple[Digests, Stamp | None] | PictureError:

@@ -42,6 +42,8 @@ _OF_BOTH_FORMATS = {
 _ARGUMENTS = {
     **{f"{name}_float32": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
     **{f"{name}_bfloat16": arguments for name, arguments in _OF_BOTH_FORMATS.items()},
+    "descend_bfloat16": [*[_pointer] * 4, _long, *[_float] * 5, _int],
+    "descend_adam_bfloat16": [*[_pointer] * 5, _long, *[_float] * 8, _int],
 }
 _CONVOLUTIONS = {  # these and the next return a number
     "convolve": [*[_pointer] * 4, *[_long] * 10, _int, _int, _int],

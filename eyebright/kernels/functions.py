@@ -6,6 +6,7 @@ Whoever calls them has made sure that kernels are loaded and that the tensors ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -121,6 +122,59 @@ class Drop(torch.autograd.Function):
         of_x = torch.empty_like(gradient, memory_format=ctx.layout)
         _call("drop", gradient, gradient, of_x, gradient.numel(), *ctx.given)
         return of_x, None
+
+
+class Multiply(torch.autograd.Function):
+    """A dense layer by a copy of its weights in bfloat16; their gradient is bfloat16, too, as the product gives it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, copy: Tensor, bias: Tensor | None) -> Tensor:
+        x = x.to(copy.dtype)
+        ctx.save_for_backward(x, copy)
+        return nn.functional.linear(x, copy, None if bias is None else bias.to(copy.dtype))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, copy = ctx.saved_tensors
+        of_x = gradient @ copy if ctx.needs_input_grad[0] else None
+        of_weight = gradient.t() @ x if ctx.needs_input_grad[1] else None
+        of_bias = gradient.sum(0, dtype=torch.float32) if ctx.needs_input_grad[3] else None
+        return of_x, of_weight, None, of_bias
+
+
+def descend(
+    gradient: Tensor, weight: Tensor, copy: Tensor, group: Mapping[str, Any], remembered: Mapping[str, Tensor]
+) -> None:
+    """A step of stochastic gradient descent with momentum; writes the weight, what is remembered, and the copy.
+
+    Args:
+        gradient: bfloat16.
+        weight: float32, of the same shape.
+        copy: of the weight, bfloat16.
+        group: options of torch's optimiser.
+        remembered: its state of this weight.
+    """
+    rate, momentum = group["lr"], group["momentum"]
+    own, kept = (1.0, momentum) if group["nesterov"] else (0.0, 1.0)
+    _call(
+        "descend", gradient, gradient, weight, remembered["momentum_buffer"], copy, weight.numel(), rate, momentum, own,
+        kept, group["weight_decay"],
+    )  # fmt: skip
+
+
+def descend_adam(
+    gradient: Tensor, weight: Tensor, copy: Tensor, group: Mapping[str, Any], remembered: Mapping[str, Tensor]
+) -> None:
+    """A step of Adam or AdamW, with the arguments of `descend`; the state has counted this step already."""
+    (beta1, beta2), step = group["betas"], float(remembered["step"])
+    rate, root = group["lr"] / (1 - beta1**step), (1 - beta2**step) ** 0.5
+    decoupled = group.get("decoupled_weight_decay", False)
+    coupled, shrink = (0.0, 1 - group["lr"] * group["weight_decay"]) if decoupled else (group["weight_decay"], 1.0)
+    _call(
+        "descend_adam", gradient, gradient, weight, remembered["exp_avg"], remembered["exp_avg_sq"], copy,
+        weight.numel(), rate, root, 1 - beta1, beta2, 1 - beta2, group["eps"], coupled, shrink,
+    )  # fmt: skip
 
 
 class Convolve(torch.autograd.Function):

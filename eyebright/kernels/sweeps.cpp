@@ -341,6 +341,42 @@ void drop(const T *x, T *y, int64_t count, uint32_t low, uint32_t high, uint32_t
     }
 }
 
+// Steps of optimisers over weights of which layers read a copy in another number format, in which the gradient comes, too:
+// weights, what the optimiser remembers of them, and the copy are gone over once.
+
+// Stochastic gradient descent: the step is own * gradient + kept * velocity.
+template <typename T>
+void descend(const T *gradient, float *weight, float *velocity, T *copy, int64_t count, float rate, float momentum, float own,
+             float kept, float decay, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < count; i++) {
+        const float g = get(gradient[i]) + decay * weight[i];
+        const float v = momentum * velocity[i] + g;
+        velocity[i] = v;
+        const float w = weight[i] - rate * (own * g + kept * v);
+        weight[i] = w;
+        put(copy[i], w);
+    }
+}
+
+// Adam: `coupled` times the weight is added to its gradient; AdamW: the weight shrinks by itself. The mean takes the share `own`
+// of a gradient, the mean of squares keeps `kept` of itself; rate and root make up for their beginning with zero.
+template <typename T>
+void descend_adam(const T *gradient, float *weight, float *mean, float *square, T *copy, int64_t count, float rate, float root,
+                  float own, float kept, float own_square, float eps, float coupled, float shrink, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < count; i++) {
+        const float g = get(gradient[i]) + coupled * weight[i];
+        const float m = mean[i] + (g - mean[i]) * own;
+        const float s = kept * square[i] + own_square * g * g;
+        mean[i] = m;
+        square[i] = s;
+        const float w = shrink * weight[i] - rate * m / (std::sqrt(s) / root + eps);
+        weight[i] = w;
+        put(copy[i], w);
+    }
+}
+
 }  // namespace
 
 template <typename Run>
@@ -397,3 +433,14 @@ void with_activation(int activation, bool residual, Run run) {
 using float32 = float;
 FOR(float32)
 FOR(bfloat16)
+
+extern "C" void descend_bfloat16(const bfloat16 *gradient, float *weight, float *velocity, bfloat16 *copy, int64_t count,
+                                 float rate, float momentum, float own, float kept, float decay, int threads) {
+    descend(gradient, weight, velocity, copy, count, rate, momentum, own, kept, decay, threads);
+}
+extern "C" void descend_adam_bfloat16(const bfloat16 *gradient, float *weight, float *mean, float *square, bfloat16 *copy,
+                                      int64_t count, float rate, float root, float own, float kept, float own_square,
+                                      float eps, float coupled, float shrink, int threads) {
+    descend_adam(gradient, weight, mean, square, copy, count, rate, root, own, kept, own_square, eps, coupled, shrink,
+                 threads);
+}

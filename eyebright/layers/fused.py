@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from eyebright.kernels.build import has_bfloat16_products, has_wide_vectors, in_use
-from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Normalise, Pool
+from eyebright.kernels.copies import copy_at_hand
+from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Multiply, Normalise, Pool
 from eyebright.layers.folding import fold_pixels, fold_weights
 
 # measured on two cores: with fewer, the transforms take longer than they save
@@ -36,9 +37,9 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
 
     Where kernels are in use, convolutions of 3×3 and 5×5 multiply less often, also a network's first one with a stride,
     if it becomes one of these where squares of pixels are folded into channels; batch normalisation and the ReLU or
-    GELU after it are one sweep over memory, max-pools keep a byte for each value that they give, and dropout draws its
-    chances while it copies. A module that has hooks is called by itself, so the hooks see what they expect; what is
-    within it is then torch's too.
+    GELU after it are one sweep over memory, max-pools keep a byte for each value that they give, dropout draws its
+    chances while it copies, and large dense layers multiply by the copies of their weights that are at hand. A module
+    that has hooks is called by itself, so the hooks see what they expect; what is within it is then torch's too.
     """
     if not _take_kernels():
         for module in modules:
@@ -56,6 +57,8 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
         elif _fits(module, x):
             kind = _kind(waiting.pop()) if waiting and _kind(waiting[-1]) is not None else None
             x = Normalise.apply(x, None, module.weight, module.bias, module, kind or 0)  # type: ignore[no-untyped-call]
+        elif type(module) is nn.Linear and (copy := _copy_of(module, x)) is not None:
+            x = Multiply.apply(x, module.weight, copy, module.bias)  # type: ignore[no-untyped-call]
         elif type(module) is nn.Dropout and _can_drop(module, x):
             x = Drop.apply(x, module.p)  # type: ignore[no-untyped-call]
         elif type(module) is nn.MaxPool2d and _can_pool(module, x):
@@ -252,6 +255,14 @@ def _can_pool(module: nn.MaxPool2d, x: Tensor) -> bool:
         and module.dilation == 1
         and not module.return_indices
     )
+
+
+def _copy_of(module: nn.Linear, x: Tensor) -> Tensor | None:
+    """The copy of a dense layer's weights in the number format of its products, if one is at hand."""
+    if not _is_usual(module, x) or x.dim() != 2 or not torch.is_autocast_enabled("cpu"):
+        return None
+    copy = copy_at_hand(module.weight)
+    return copy if copy is not None and copy.dtype == torch.get_autocast_dtype("cpu") else None
 
 
 def _can_drop(module: nn.Dropout, x: Tensor) -> bool:

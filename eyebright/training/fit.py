@@ -44,6 +44,7 @@ from eyebright.training.observe import PICTURES, Observation, Observer
 from eyebright.training.optim import (
     check_optimizer_tensors,
     load_optimizer_tensors,
+    make_copies,
     make_optimizer,
     optimizer_tensors,
     set_learning_rate,
@@ -203,6 +204,7 @@ class Fit:
         self.thawing = Thawing(self.model, recipe.training)
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
+        self.copies = make_copies(self.model, recipe.training, self.plan)
         self.class_weights = class_weights(recipe.training, train.labels, self.classes).to(self.plan.device)
         self.loss = make_loss(recipe.training, self.class_weights)
         easy = recipe.training.skip_easy
@@ -254,7 +256,8 @@ class Fit:
             with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
                 started = time.perf_counter()
                 for batch in batches:
-                    loss, learning_rate, observation = self._train_step(batch)
+                    with self.copies.at_hand():
+                        loss, learning_rate, observation = self._train_step(batch)
                     seconds = time.perf_counter() - started
                     self._totals.seconds += seconds
                     yield StepReport(
@@ -432,11 +435,15 @@ class Fit:
         """The optimiser's step, observed where it is one to look at: the first, every `observe_steps`-th, the last."""
         every, last = self.recipe.training.observe_steps, self.loader.steps * self.recipe.training.epochs - 1
         if self.observer is None or (self.step % every and self.step != last):
-            self.optimizer.step()
+            self._descend()
             return None
         with self.observer.watch(self.step + 1, self.epoch + 1) as seen:
-            self.optimizer.step()
+            self._descend()
         return seen[0]
+
+    def _descend(self) -> None:
+        self.copies.step(self.optimizer)
+        self.optimizer.step()
 
     def _shrink(self, inputs: Tensor) -> Tensor:
         """Pictures `[N, C, H, W]` at the size that the recipe's `sides` gives to this step."""

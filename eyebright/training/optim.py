@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from eyebright.device import Plan
+from eyebright.kernels.copies import Copies
 from eyebright.layers.network import Network
 from eyebright.training.muon import Muon
 from eyebright.training.recipe import TrainingSection
@@ -77,6 +79,18 @@ def _make_muon(model: Network, training: TrainingSection) -> Muon:
         {"params": head, "momentum": momentum, "weight_decay": decay, "share": head_share},
     ]
     return Muon([group for group in groups if group["params"]])
+
+
+def make_copies(model: Network, training: TrainingSection, plan: Plan) -> Copies:
+    """Copies in bfloat16 of the large dense weights, where the plan multiplies in it by our kernels.
+
+    None where gradients are added up, pulled or clipped before the optimiser sees them: they would be rounded twice.
+    """
+    once = training.accumulate == 1 and training.clip_norm is None and not training.start_decay
+    known = training.optimizer in ("adam", "adamw") or (training.optimizer == "sgd" and training.momentum > 0)
+    there = plan.device == "cpu" and plan.number_format == "bfloat16" and plan.has_kernels
+    layers = (module for module in model.modules() if type(module) is nn.Linear) if once and known and there else ()
+    return Copies(layer.weight for layer in layers)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

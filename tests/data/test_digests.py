@@ -70,7 +70,11 @@ def test_digests_are_of_bytes_and_pixels_in_order(pictures, workers):
     assert len(ticks) == 12
 
 
-def test_ticks_come_from_the_caller_and_few_files_are_in_flight(pictures, decoded):
+@pytest.mark.parametrize(("files", "size", "most"), [(1, 2**18, 4), (64, 1, 4), (2, 2**18, 8)])
+def test_ticks_come_from_the_caller_and_few_files_are_in_flight(pictures, decoded, monkeypatch, files, size, most):
+    """One piece ready, two in work, one waiting; a file that is large is a piece."""
+    monkeypatch.setattr(digests, "PIECE_FILES", files)
+    monkeypatch.setattr(digests, "PIECE_BYTES", size)
     ahead, threads = [], set()
 
     def tick():
@@ -80,7 +84,7 @@ def test_ticks_come_from_the_caller_and_few_files_are_in_flight(pictures, decode
 
     file_digests(pictures, on_read=tick, workers=2)
     assert len(ahead) == 12
-    assert max(ahead) <= 4  # one ready, two in work, one waiting
+    assert max(ahead) <= most
     assert threads == {threading.current_thread()}
 
 
@@ -222,6 +226,7 @@ def test_a_time_that_fits_no_column_stops_nothing(pictures, monkeypatch):
 
 @pytest.mark.parametrize("later", ["damaged", "gone"])
 def test_the_first_bad_picture_in_order_is_named_though_a_later_one_fails_sooner(pictures, monkeypatch, refuses, later):
+    monkeypatch.setattr(digests, "PIECE_FILES", 1)
     failed, read, decode = threading.Event(), digests._read, digests.decode
     pictures[4].write_bytes(b"no picture")
     if later == "gone":

@@ -211,6 +211,39 @@ def test_training_takes_the_kernels_of_its_plan(calls, monkeypatch):
     )
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("kind", ["momentum", "nesterov", "adam", "adamw"])
+def test_with_copies_of_weights_training_is_that_of_torch_and_goes_on_to_the_last_bit(kind, calls, monkeypatch):
+    monkeypatch.setattr("eyebright.kernels.copies.LEAST_WEIGHTS", 2**13)
+    plan = choose_plan("cpu", number_format="bfloat16")
+    kinds = {
+        "momentum": {"optimizer": "sgd", "momentum": 0.9},
+        "nesterov": {"optimizer": "sgd", "nesterov": True, "weight_decay": 0.1},
+        "adam": {"optimizer": "adam"},
+        "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+    }
+    settings = recipe(observe_steps=3, **kinds[kind] | {"learning_rate": 1e-3, "number_format": "bfloat16"})
+    straight = Fit(settings, splits(), seed=1, plan=plan)
+    reports = list(straight)
+    assert {name for name in calls if name.startswith("descend")} == {"descend_adam" if "adam" in kind else "descend"}
+    calls.clear()
+    torchs = Fit(settings, splits(), seed=1, plan=replace(plan, kernels="torch"))
+    for one, other in zip(reports, torchs, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=0.05)
+    assert not calls
+    for stop in (2, 5, 7):
+        broken = Fit(settings, splits(), seed=1, plan=plan)
+        for report in broken.steps():
+            if report.step == stop and not isinstance(report, Report):
+                break
+        resumed = Fit(settings, splits(), seed=1, plan=plan)
+        next(resumed.steps())  # its copies are made, and then of other weights
+        resumed.load_state(broken.state())
+        list(resumed)
+        assert_equal(weights_of(straight), weights_of(resumed))
+        assert_equal(straight.state().tensors, resumed.state().tensors)
+
+
 def test_the_network_sees_small_pictures_at_first_and_is_evaluated_on_whole_ones():
     wide = Images(np.tile(pictures(64, channels=3).pixels, (1, 1, 2, 1)), pictures(64).labels, ("a", "b", "c"))
     settings = recipe(
