@@ -257,7 +257,7 @@ class Classifier:
             return to_channels(picture)
         return decode_file(Path(picture), self.prepare.at_least)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not torch.inference_mode: there autocast would round the weights anew for every piece
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of prepared pictures.
 
@@ -276,7 +276,7 @@ class Classifier:
         """
         return self._cooled(self.raw_logits(inputs))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def raw_logits(self, inputs: Tensor) -> Tensor:
         """Logits of prepared pictures before the temperature; see `logits`."""
         self.model.check_input_size(*inputs.shape[-2:])
@@ -284,7 +284,7 @@ class Classifier:
             return two_logits(self._by_rows(inputs, self.engine.answer, self.engine.rows))
         return two_logits(self._by_rows(inputs, self._in_pieces(self.model), ROWS))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of prepared pictures, and which of them look like one of the classes, bool `[N]`; see `logits`."""
         if self.rejection is None:
@@ -302,7 +302,7 @@ class Classifier:
     def _cooled(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1 else logits / self.temperature
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embeddings(self, inputs: Tensor) -> Tensor:
         """What the head is given of prepared pictures.
 
@@ -353,7 +353,7 @@ class Classifier:
         """Logits `[N, K]` → probabilities, float64: by softmax, or by a sigmoid each where there are several labels."""
         return logits.double().sigmoid() if self.multi_label else probabilities(logits)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def dense_logits(self, inputs: Tensor) -> Tensor:
         """Logits of prepared pictures of any size, averaged over all places; see `Network.score_map`.
 

@@ -24,7 +24,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: Network, decay: float):
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = copy.deepcopy(model)
         self.decay = decay
         self.updates = 0
 
