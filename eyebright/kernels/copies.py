@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eyebright.kernels.functions import descend, descend_adam
 
@@ -27,7 +27,7 @@ class Copies:
         weights: float32 `[out, in]` on the CPU; those with fewer values than `LEAST_WEIGHTS` are left out.
     """
 
-    def __init__(self, weights: Iterable[nn.Parameter] = ()):
+    def __init__(self, weights: Iterable[Tensor] = ()):
         self.weights = [weight for weight in weights if weight.numel() >= LEAST_WEIGHTS and weight.is_contiguous()]
         self._places = {id(weight): place for place, weight in enumerate(self.weights)}
         self._copies: list[Tensor | None] = [None] * len(self.weights)
