@@ -92,7 +92,13 @@ def has_wide_vectors() -> bool:
 def has_bfloat16_products() -> bool:
     """Whether the same is worth it for bfloat16 maps: with AVX-512-BF16, but not with AMX, of which torch makes use."""
     kernels = load_kernels()
-    return kernels is not None and bool(kernels.has_bfloat16_products()) and not torch.cpu._is_amx_tile_supported()
+    return kernels is not None and bool(kernels.has_bfloat16_products()) and not has_tiles()
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Whether torch multiplies bfloat16 by AMX's tiles here: faster than our kernels could by vectors."""
+    return bool(torch.cpu._is_amx_tile_supported())  # torch has no public name for this question yet
 
 
 def _load(path: Path) -> ctypes.CDLL:

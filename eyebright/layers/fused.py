@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from eyebright.kernels.build import has_bfloat16_products, has_wide_vectors, in_use
+from eyebright.kernels.build import has_bfloat16_products, has_tiles, has_wide_vectors, in_use
 from eyebright.kernels.copies import copy_at_hand
 from eyebright.kernels.functions import CHANNELS_LAST, Convolve, Drop, Multiply, Normalise, Pool
 from eyebright.layers.folding import fold_pixels, fold_weights
@@ -36,10 +36,11 @@ def in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     """What modules make of `x`, applied one after the other.
 
     Where kernels are in use, convolutions of 3×3 and 5×5 multiply less often, also a network's first one with a stride,
-    if it becomes one of these where squares of pixels are folded into channels; batch normalisation and the ReLU or
-    GELU after it are one sweep over memory, max-pools keep a byte for each value that they give, dropout draws its
-    chances while it copies, and large dense layers multiply by the copies of their weights that are at hand. A module
-    that has hooks is called by itself, so the hooks see what they expect; what is within it is then torch's too.
+    if it becomes one of these where squares of pixels are folded into channels (with AMX it is folded for torch);
+    batch normalisation and the ReLU or GELU after it are one sweep over memory, max-pools keep a byte for each value
+    that they give, dropout draws its chances while it copies, and large dense layers multiply by the copies of their
+    weights that are at hand. A module that has hooks is called by itself, so the hooks see what they expect; what is
+    within it is then torch's too.
     """
     if not _take_kernels():
         for module in modules:
@@ -150,7 +151,7 @@ def _can_fold(module: nn.Conv2d, x: Tensor) -> tuple[int, int] | None:
     It has to be one whose maps want no gradient: a network's first.
     """
     stride, to = _square(module.stride), _number_format(x)
-    if stride is None or stride == 1 or to is None or x.requires_grad:
+    if stride is None or stride == 1 or x.requires_grad:
         return None
     if module.padding == "same" or not _is_known(module, x):
         return None
@@ -158,7 +159,8 @@ def _can_fold(module: nn.Conv2d, x: Tensor) -> tuple[int, int] | None:
     side = -(-taps // stride)
     height, width = ((given + 2 * padding - taps) // stride + side for given in x.shape[2:])
     shape = (len(x), stride**2 * module.in_channels, height, width)
-    return (height, width) if _pays(shape, module, side, 0, to) else None
+    pays = _fills_tiles(shape[1]) if to is None else _pays(shape, module, side, 0, to)
+    return (height, width) if pays else None
 
 
 def _is_known(module: nn.Conv2d, x: Tensor) -> bool:
@@ -188,9 +190,18 @@ def _square(sides: object) -> int | None:
 
 def _convolve_folded(module: nn.Conv2d, x: Tensor, sides: tuple[int, int]) -> Tensor:
     stride, padding, to = module.stride[0], _padding(module), _number_format(x)
-    folded = fold_pixels(x, stride, cast(int, padding), sides, cast(torch.dtype, to))
-    y: Tensor = Convolve.apply(folded, fold_weights(module.weight, stride), module.bias, 0)  # type: ignore[no-untyped-call]
+    folded = fold_pixels(x, stride, cast(int, padding), sides, to or torch.bfloat16)
+    weight = fold_weights(module.weight, stride)
+    if to is None:
+        return nn.functional.conv2d(folded, weight, module.bias)
+    y: Tensor = Convolve.apply(folded, weight, module.bias, 0)  # type: ignore[no-untyped-call]
     return y
+
+
+def _fills_tiles(channels: int) -> bool:
+    """Whether torch multiplies by tiles of 32 values here, which three channels leave almost empty."""
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return half and has_tiles() and channels >= 32 and channels % 8 == 0
 
 
 def _number_format(x: Tensor) -> torch.dtype | None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from eyebright.kernels.build import has_bfloat16_products, has_wide_vectors
+from eyebright.layers import fused
 from eyebright.layers.folding import fold_pixels, fold_weights
 from eyebright.layers.fused import in_turn
 
@@ -66,6 +67,28 @@ def test_first_convolutions_are_folded(shape, number_format, calls):
     for one, other in zip(found, wanted, strict=True):
         assert (one.double() - other).norm() <= (0.015 if half else 1e-5) * other.norm()
     assert calls == ["convolve", "convolve_weights"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_where_torch_multiplies_by_tiles_the_folded_convolution_is_torchs(bias, calls, monkeypatch):
+    monkeypatch.setattr(fused, "has_tiles", lambda: True)
+    monkeypatch.setattr(fused, "has_bfloat16_products", lambda: False)
+    given, conv2d = [], torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda x, *more: given.append(x.shape[1]) or conv2d(x, *more))
+    module, x = make(3, 64, 11, 4, 2, bias=bias), pixels(4, 3, 64, 64)
+    twin = copy.deepcopy(module).double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = in_turn([module], x)
+        assert given == [48]
+        assert torch.equal(in_turn([make(3, 64, 7, 2, 3)], x), make(3, 64, 7, 2, 3)(x))  # of 12 channels
+    expected = twin(x.bfloat16().double())
+    weights = [module.weight, *([module.bias] if bias else [])]
+    found = [y, *torch.autograd.grad(y.float().square().sum(), weights)]
+    wanted = [expected, *torch.autograd.grad(expected.square().sum(), list(twin.parameters()))]
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.double() - other).norm() <= 0.01 * other.norm()
+    assert not calls
+    assert torch.equal(in_turn([module], x), module(x))  # in float32 it is not
 
 
 def test_layers_without_bias_and_in_another_layout_are_folded(calls):
