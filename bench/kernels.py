@@ -100,6 +100,7 @@ def measure(do: Callable[[Plan], None], times: int, plans: dict[str, Plan], roun
         do(plan)
     for _ in range(rounds):
         for name, plan in plans.items():
+            do(plan)  # weights that the other plan has changed are copied anew
             started = time.perf_counter()
             for _ in range(times):
                 do(plan)

@@ -257,7 +257,7 @@ class Classifier:
             return to_channels(picture)
         return decode_file(Path(picture), self.prepare.at_least)
 
-    @torch.no_grad()  # not torch.inference_mode: there autocast would round the weights anew for every piece
+    @torch.no_grad()  # with inference_mode autocast rounds all weights anew for every piece, now only frozen ones
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of prepared pictures.
 

@@ -94,6 +94,8 @@ class Plan:
     def arithmetic(self) -> Iterator[None]:
         """A context in which layers compute in the plan's number format, with its kernels."""
         half = self.number_format == "bfloat16"
+        if half:
+            torch.clear_autocast_cache()  # within a context of the caller's it would keep roundings of earlier weights
         before = in_use.set(self.has_kernels)
         try:
             with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext():

@@ -8,14 +8,17 @@ import sys
 import tarfile
 import threading
 import zipfile
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import eyebright as package
 from eyebright.cli import main
@@ -325,6 +328,25 @@ def kernels():
 def float32(monkeypatch):
     """Plans compute in float32, as on a processor that does not multiply bfloat16: for comparisons digit by digit."""
     monkeypatch.setattr("eyebright.device._multiplies_bfloat16", lambda device: False)
+
+
+class Casts(TorchDispatchMode):
+    """Counts what is brought into another number format, by its shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default:
+            self.shapes[tuple(args[0].shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def casts():
+    """Within ``with casts`` it counts what is brought into another number format, by shape."""
+    return Casts()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from eyebright.classifier import ROWS, Classifier, Prediction
 from eyebright.data.prepare import Prepare
@@ -59,26 +58,25 @@ def test_pictures_of_different_shapes_go_in_together(picture):
     assert together[1].probabilities == classifier(tall).probabilities
 
 
-class Casts(TorchDispatchMode):
-    """Counts what is brought into another number format, by its shape."""
-
-    def __init__(self):
-        super().__init__()
-        self.shapes = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten._to_copy.default:
-            self.shapes[tuple(args[0].shape)] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_weights_are_rounded_once_for_all_pieces_of_a_batch():
+def test_weights_are_rounded_once_for_all_pieces_of_a_batch(casts):
     classifier = make_classifier()
     classifier.plan = choose_plan("cpu", number_format="bfloat16")
-    with Casts() as casts:
+    with casts:
         classifier.logits(torch.zeros(4 * ROWS, 3, 32, 32))
     weights = [tuple(p.shape) for p in classifier.model.parameters() if p.dim() > 1]
     assert {shape: casts.shapes[shape] for shape in weights} == Counter(weights)
+
+
+def test_within_a_context_of_the_callers_the_answers_are_those_of_the_weights_as_they_are():
+    classifier = make_classifier()
+    classifier.plan = choose_plan("cpu", number_format="bfloat16")
+    inputs = torch.rand(2, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = classifier.logits(inputs)
+        with torch.no_grad():
+            classifier.model.head.weight.mul_(2)
+        assert not torch.equal(classifier.logits(inputs), first)
+    assert not torch.equal(classifier.logits(inputs), first)
 
 
 LARGE = ("alexnet", "alexnet_2012", "zfnet", "vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "resnet152", "plain34")

@@ -22,7 +22,7 @@ from eyebright.files import cache_folder
 
 FORMULA = 2  # counts the ways in which decoding or digesting has changed
 AT_ONCE = 500  # files that are looked up in one question
-PIECE_FILES, PIECE_BYTES = 64, 2**18  # that a thread reads before it hands them over: a large one comes by itself
+PIECE_FILES, PIECE_BYTES = 16, 2**18  # that a thread reads before it hands them over: with a large one it ends
 KEEP_EVERY = 1000  # new digests that are kept at a time: an interruption loses no more
 SETTLED_NS = 2 * 10**9  # a file changed less than this ago could change again and keep its time
 PATIENCE_SECONDS = 5, 0.1  # how long to wait for another process: once, and after that was in vain

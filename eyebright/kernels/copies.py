@@ -24,7 +24,8 @@ class Copies:
     """Copies of weights in bfloat16, made when they are first asked for.
 
     Args:
-        weights: float32 `[out, in]` on the CPU; those with fewer values than `LEAST_WEIGHTS` are left out.
+        weights: float32 `[out, in]` on the CPU; those with fewer values than `LEAST_WEIGHTS`, or that do not lie in one
+            piece of memory, are left out.
     """
 
     def __init__(self, weights: Iterable[Tensor] = ()):
@@ -34,7 +35,10 @@ class Copies:
         self._states = [(0, 0)] * len(self.weights)  # of the weights when they were last copied
 
     def of(self, weight: Tensor) -> Tensor | None:
-        """The copy of a weight, bfloat16 `[out, in]`, as the weight is now; None if there is to be none."""
+        """The copy of a weight, bfloat16 `[out, in]`, as the weight is now; None if there is to be none.
+
+        What was done to a weight through its `data` is not noticed before the next step.
+        """
         place = self._places.get(id(weight))
         if place is None:
             return None
@@ -51,25 +55,29 @@ class Copies:
     def at_hand(self) -> Iterator[None]:
         """Within the block layers multiply by the copies, and gradients of these weights are bfloat16, as products are.
 
-        Afterwards the weights have no gradients.
+        Before and afterwards the weights have no gradients.
         """
         before = _at_hand.set(self if self.weights else None)
         try:
-            for weight in self.weights:
-                weight.grad_dtype = torch.bfloat16
+            self._take_gradients(torch.bfloat16)
             yield
         finally:
             _at_hand.reset(before)
-            for weight in self.weights:
-                weight.grad = None
-                weight.grad_dtype = weight.dtype
+            self._take_gradients(torch.float32)
+
+    def _take_gradients(self, number_format: torch.dtype) -> None:
+        for weight in self.weights:
+            weight.grad = None
+            weight.grad_dtype = number_format
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimiser's step for these weights, after which they have no gradients: the optimiser does the rest.
 
+        It belongs within the block that `at_hand` begins.
+
         Args:
-            optimizer: torch's SGD with momentum, Adam or AdamW; its state is the same as it would have made.
+            optimizer: torch's SGD with momentum, Adam or AdamW; its state is what it would have made, up to rounding.
         """
         for group in optimizer.param_groups:
             for weight in group["params"]:
@@ -99,7 +107,7 @@ def copy_at_hand(weight: Tensor) -> Tensor | None:
 
 
 def _state(weight: Tensor) -> tuple[int, int]:
-    """Changes whenever the weight does, as far as torch knows."""
+    """Changes whenever the weight does, but for what is done through its `data`."""
     return weight._version, weight.data_ptr()
 
 

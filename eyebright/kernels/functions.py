@@ -130,7 +130,7 @@ class Multiply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, copy: Tensor, bias: Tensor | None) -> Tensor:
         x = x.to(copy.dtype)
-        ctx.save_for_backward(x, copy)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, copy)
         return nn.functional.linear(x, copy, None if bias is None else bias.to(copy.dtype))
 
     @staticmethod
@@ -138,7 +138,7 @@ class Multiply(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, copy = ctx.saved_tensors
         of_x = gradient @ copy if ctx.needs_input_grad[0] else None
-        of_weight = gradient.t() @ x if ctx.needs_input_grad[1] else None
+        of_weight = None if x is None else gradient.t() @ x
         of_bias = gradient.sum(0, dtype=torch.float32) if ctx.needs_input_grad[3] else None
         return of_x, of_weight, None, of_bias
 
@@ -156,10 +156,10 @@ def descend(
         remembered: its state of this weight.
     """
     rate, momentum = group["lr"], group["momentum"]
-    own, kept = (1.0, momentum) if group["nesterov"] else (0.0, 1.0)
+    along, along_velocity = (1.0, momentum) if group["nesterov"] else (0.0, 1.0)
     _call(
-        "descend", gradient, gradient, weight, remembered["momentum_buffer"], copy, weight.numel(), rate, momentum, own,
-        kept, group["weight_decay"],
+        "descend", gradient, gradient, weight, remembered["momentum_buffer"], copy, weight.numel(), rate, momentum,
+        along, along_velocity, group["weight_decay"],
     )  # fmt: skip
 
 

@@ -344,16 +344,16 @@ void drop(const T *x, T *y, int64_t count, uint32_t low, uint32_t high, uint32_t
 // Steps of optimisers over weights of which layers read a copy in another number format, in which the gradient comes, too:
 // weights, what the optimiser remembers of them, and the copy are gone over once.
 
-// Stochastic gradient descent: the step is own * gradient + kept * velocity.
+// Stochastic gradient descent: the step is along * gradient + along_velocity * velocity.
 template <typename T>
-void descend(const T *gradient, float *weight, float *velocity, T *copy, int64_t count, float rate, float momentum, float own,
-             float kept, float decay, int threads) {
+void descend(const T *gradient, float *weight, float *velocity, T *copy, int64_t count, float rate, float momentum,
+             float along, float along_velocity, float decay, int threads) {
 #pragma omp parallel for simd schedule(static) num_threads(threads)
     for (int64_t i = 0; i < count; i++) {
         const float g = get(gradient[i]) + decay * weight[i];
         const float v = momentum * velocity[i] + g;
         velocity[i] = v;
-        const float w = weight[i] - rate * (own * g + kept * v);
+        const float w = weight[i] - rate * (along * g + along_velocity * v);
         weight[i] = w;
         put(copy[i], w);
     }
@@ -435,8 +435,8 @@ FOR(float32)
 FOR(bfloat16)
 
 extern "C" void descend_bfloat16(const bfloat16 *gradient, float *weight, float *velocity, bfloat16 *copy, int64_t count,
-                                 float rate, float momentum, float own, float kept, float decay, int threads) {
-    descend(gradient, weight, velocity, copy, count, rate, momentum, own, kept, decay, threads);
+                                 float rate, float momentum, float along, float along_velocity, float decay, int threads) {
+    descend(gradient, weight, velocity, copy, count, rate, momentum, along, along_velocity, decay, threads);
 }
 extern "C" void descend_adam_bfloat16(const bfloat16 *gradient, float *weight, float *mean, float *square, bfloat16 *copy,
                                       int64_t count, float rate, float root, float own, float kept, float own_square,

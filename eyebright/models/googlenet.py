@@ -16,12 +16,12 @@ biases of 0.2, as Caffe's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from eyebright.layers.blocks import STYLE, Branches, CoarsePool, Convolution, DropoutRate, Style
+from eyebright.layers.fused import in_turn
 from eyebright.layers.network import Network
 from eyebright.layers.norm import LocalResponseNorm
 
@@ -88,8 +88,7 @@ class AuxiliaryHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` → logits `[N, num_classes]`."""
-        x = self.flatten(self.conv(self.pool(x)))
-        return cast(Tensor, self.fc2(self.dropout(self.relu(self.fc1(x)))))
+        return in_turn((self.pool, self.conv, self.flatten, self.fc1, self.relu, self.dropout, self.fc2), x)
 
 
 class GoogLeNet(Network):

@@ -24,6 +24,7 @@ from eyebright.device import Plan, choose_plan, keep_freed_memory
 from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.layers.freezing import freeze
+from eyebright.layers.fused import in_turn
 from eyebright.layers.network import Network
 from eyebright.layers.norm import InstanceNorm
 from eyebright.random import generator, seeded
@@ -456,7 +457,7 @@ class Fit:
     def _answer(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits, and those of the auxiliary heads, if there are any."""
         if self.embedded is not None:
-            return self.model.standing_head(inputs), ()
+            return in_turn([self.model.standing_head], inputs), ()
         if self.recipe.training.auxiliary_weight:
             return self.model.forward_training(inputs)
         return self.model(inputs), ()

@@ -86,11 +86,12 @@ def make_copies(model: Network, training: TrainingSection, plan: Plan) -> Copies
 
     None where gradients are added up, pulled or clipped before the optimiser sees them: they would be rounded twice.
     """
-    once = training.accumulate == 1 and training.clip_norm is None and not training.start_decay
-    known = training.optimizer in ("adam", "adamw") or (training.optimizer == "sgd" and training.momentum > 0)
-    there = plan.device == "cpu" and plan.number_format == "bfloat16" and plan.has_kernels
-    layers = (module for module in model.modules() if type(module) is nn.Linear) if once and known and there else ()
-    return Copies(layer.weight for layer in layers)
+    seen_as_they_are = training.accumulate == 1 and training.clip_norm is None and not training.start_decay
+    known_optimizer = training.optimizer in ("adam", "adamw") or (training.optimizer == "sgd" and training.momentum > 0)
+    in_bfloat16 = plan.device == "cpu" and plan.number_format == "bfloat16" and plan.has_kernels
+    if not (seen_as_they_are and known_optimizer and in_bfloat16):
+        return Copies()
+    return Copies(layer.weight for layer in model.modules() if type(layer) is nn.Linear)
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

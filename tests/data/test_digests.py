@@ -72,7 +72,7 @@ def test_digests_are_of_bytes_and_pixels_in_order(pictures, workers):
 
 @pytest.mark.parametrize(("files", "size", "most"), [(1, 2**18, 4), (64, 1, 4), (2, 2**18, 8)])
 def test_ticks_come_from_the_caller_and_few_files_are_in_flight(pictures, decoded, monkeypatch, files, size, most):
-    """One piece ready, two in work, one waiting; a file that is large is a piece."""
+    """One piece ready, two in work, one waiting; a piece ends with a file that is large."""
     monkeypatch.setattr(digests, "PIECE_FILES", files)
     monkeypatch.setattr(digests, "PIECE_BYTES", size)
     ahead, threads = [], set()

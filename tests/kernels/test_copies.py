@@ -106,26 +106,24 @@ class Net(nn.Sequential):
         return self[-1]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_change_nothing(threads):
-    before = torch.get_num_threads()
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_change_nothing(kind):
+    before, ends = torch.get_num_threads(), []
     try:
-        torch.set_num_threads(threads)
-        own = layer(200, 300)
-        optimizer = make_optimizer(Net(own), section(**KINDS["adam"]))
-        copies = Copies([own.weight])
-        for step in range(3):
-            with copies.at_hand():
-                gradient = torch.randn(300, 200, generator=torch.Generator().manual_seed(step)).bfloat16()
-                own.weight.grad = gradient
-                copies.step(optimizer)
-        _ends.append(own.weight.detach().clone())
-        assert torch.equal(_ends[0], _ends[-1])
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            own = layer(200, 301)
+            optimizer = make_optimizer(Net(own), section(**KINDS[kind]))
+            copies = Copies([own.weight])
+            for step in range(3):
+                with copies.at_hand():
+                    own.weight.grad = torch.randn(301, 200, generator=torch.Generator().manual_seed(step)).bfloat16()
+                    copies.step(optimizer)
+            ends.append(own.weight.detach().clone())
     finally:
         torch.set_num_threads(before)
-
-
-_ends: list[torch.Tensor] = []
+    assert all(torch.equal(end, ends[0]) for end in ends)
+    assert not torch.equal(ends[0], layer(200, 301).weight)
 
 
 def test_a_copy_follows_its_weight():
@@ -167,6 +165,9 @@ def test_copies_are_at_hand_within_the_block_only():
     assert own.weight.grad_dtype == torch.float32
     with copies.at_hand(), Copies().at_hand():
         assert copy_at_hand(own.weight) is None
+    own.weight.grad = torch.ones_like(own.weight)  # left by somebody else
+    with copies.at_hand():
+        assert own.weight.grad is None
 
 
 @pytest.mark.parametrize("what", ["evaluation", "hooks", "float32", "sequences"])

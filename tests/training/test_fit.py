@@ -212,7 +212,7 @@ def test_training_takes_the_kernels_of_its_plan(calls, monkeypatch):
 
 
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("kind", ["momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("kind", ["momentum", "nesterov", "adam", "adamw", "average", "head first", "head first, adam"])
 def test_with_copies_of_weights_training_is_that_of_torch_and_goes_on_to_the_last_bit(kind, calls, monkeypatch):
     monkeypatch.setattr("eyebright.kernels.copies.LEAST_WEIGHTS", 2**13)
     plan = choose_plan("cpu", number_format="bfloat16")
@@ -221,6 +221,9 @@ def test_with_copies_of_weights_training_is_that_of_torch_and_goes_on_to_the_las
         "nesterov": {"optimizer": "sgd", "nesterov": True, "weight_decay": 0.1},
         "adam": {"optimizer": "adam"},
         "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+        "average": {"optimizer": "sgd", "ema_decay": 0.9},
+        "head first": {"optimizer": "sgd", "head_epochs": 1},
+        "head first, adam": {"optimizer": "adam", "head_epochs": 1},
     }
     settings = recipe(observe_steps=3, **kinds[kind] | {"learning_rate": 1e-3, "number_format": "bfloat16"})
     straight = Fit(settings, splits(), seed=1, plan=plan)
@@ -228,8 +231,11 @@ def test_with_copies_of_weights_training_is_that_of_torch_and_goes_on_to_the_las
     assert {name for name in calls if name.startswith("descend")} == {"descend_adam" if "adam" in kind else "descend"}
     calls.clear()
     torchs = Fit(settings, splits(), seed=1, plan=replace(plan, kernels="torch"))
+    first = Fit(settings, splits(), seed=1, plan=plan).model.f6[0].weight
     for one, other in zip(reports, torchs, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, rel=0.05)
+    moved, wanted = (fit.model.f6[0].weight - first for fit in (straight, torchs))
+    assert (moved - wanted).norm() < 0.2 * wanted.norm()
     assert not calls
     for stop in (2, 5, 7):
         broken = Fit(settings, splits(), seed=1, plan=plan)
@@ -429,6 +435,39 @@ def test_a_loss_that_is_not_finite_names_step_and_pictures():
     fit = Fit(settings, splits())
     with pytest.raises(TrainingDivergedError, match=r"(?s)step \d+ of epoch \d.*picture \d+.*learning_rate"):
         list(fit)
+
+
+def test_after_a_loss_that_is_not_finite_weights_with_copies_take_float32_gradients_again(kernels, monkeypatch):
+    monkeypatch.setattr("eyebright.kernels.copies.LEAST_WEIGHTS", 2**13)
+    plan = choose_plan("cpu", number_format="bfloat16")
+    fit = Fit(
+        recipe(model={"nonlinearity": "relu"}, optimizer="sgd", learning_rate=1e30, epochs=5), splits(), plan=plan
+    )
+    with pytest.raises(TrainingDivergedError):
+        list(fit)
+    (weight,) = fit.copies.weights
+    assert weight.grad is None
+    assert weight.grad_dtype == torch.float32
+
+
+def test_a_head_on_embeddings_multiplies_by_its_copy(kernels, calls, monkeypatch):
+    monkeypatch.setattr("eyebright.kernels.copies.LEAST_WEIGHTS", 84 * 3)
+    fit = Fit(recipe(freeze=["*", "!head"], embeddings=True, epochs=1), splits(), plan=choose_plan("cpu", "bfloat16"))
+    asked, of = [], fit.copies.of
+    monkeypatch.setattr(fit.copies, "of", lambda weight: asked.append(weight) or of(weight))
+    list(fit)
+    head = fit.model.head.weight
+    assert sum(weight is head for weight in asked) == 2 * fit.step  # by the layer and by the step
+    assert calls.count("descend_adam") == fit.step
+
+
+def test_the_averaged_weights_are_rounded_once_for_a_batch(casts):
+    fit = Fit(recipe(ema_decay=0.9), splits(), plan=choose_plan("cpu", "bfloat16"))
+    classifier = fit._as_classifier(fit.average.model)
+    with casts:
+        classifier.logits(torch.zeros(64, 1, 32, 32))
+    shape = tuple(fit.model.f6[0].weight.shape)
+    assert casts.shapes[shape] == 1
 
 
 def test_infinite_weights_never_reach_a_report():
