@@ -215,6 +215,10 @@ struct Shape {
     int64_t images, height, width, channels, maps, padding;
 };
 
+struct Place {  // of a tile: the image, and which it is from the top and from the left
+    int64_t image, row, column;
+};
+
 struct Steps {  // between weights [maps, channels, rows, columns]
     int64_t map, channel, row, column;
 };
@@ -223,14 +227,21 @@ template <typename T, int TAPS>
 struct Convolution : Shape {
     using Point = typename Factors<T>::Type;
     static constexpr int SIDE = REACH + 1 - TAPS, EACH = Factors<T>::EACH;
-    int64_t rows, columns, across, of_image, tiles;
+    int64_t rows, columns, down, across, tiles;
 
     explicit Convolution(const Shape &shape) : Shape(shape) {
         rows = height + 2 * padding - TAPS + 1;
         columns = width + 2 * padding - TAPS + 1;
+        down = (rows + SIDE - 1) / SIDE;
         across = (columns + SIDE - 1) / SIDE;
-        of_image = (rows + SIDE - 1) / SIDE * across;
-        tiles = images * of_image;
+        tiles = images * down * across;
+    }
+
+    Place find(int64_t tile) const { return {tile / (down * across), tile / across % down, tile % across}; }
+    Place after(Place place) const {
+        if (++place.column < across) return place;
+        if (++place.row < down) return {place.image, place.row, 0};
+        return {place.image + 1, 0, 0};
     }
 
     // What the points of a tile are made from: 6×6 inputs under it (WIDTH = REACH), or the gradients of its outputs.
@@ -247,9 +258,9 @@ struct Convolution : Shape {
 
     // A tile of it, transformed along columns, for the channels from c; nothing of a tile that is not there.
     template <int WIDTH>
-    void read_columns(const Map<WIDTH> &map, int64_t tile, int64_t c, Vector (&half)[REACH][WIDTH]) const {
-        const int64_t top = tile % of_image / across * SIDE - map.padding, left = tile % across * SIDE - map.padding;
-        const T *image = map.values + (tile / of_image * map.height * map.width + top * map.width + left) * map.depth + c;
+    void read_columns(const Map<WIDTH> &map, const Place &place, int64_t c, Vector (&half)[REACH][WIDTH]) const {
+        const int64_t top = place.row * SIDE - map.padding, left = place.column * SIDE - map.padding;
+        const T *image = map.values + ((place.image * map.height + top) * map.width + left) * map.depth + c;
         const auto columns_of = [&](auto inside) {
             UNROLL
             for (int j = 0; j < WIDTH; j++) {
@@ -262,22 +273,29 @@ struct Convolution : Shape {
                 for (int i = 0; i < REACH; i++) half[i][j] = v[i];
             }
         };
-        if (top >= 0 && left >= 0 && top + WIDTH <= map.height && left + WIDTH <= map.width && tile < tiles)
+        const bool there = place.image < images;
+        if (top >= 0 && left >= 0 && top + WIDTH <= map.height && left + WIDTH <= map.width && there) {
             columns_of([](int, int) { return true; });
-        else
-            columns_of([&](int i, int j) {
-                return top + i >= 0 && top + i < map.height && left + j >= 0 && left + j < map.width && tile < tiles;
-            });
+        } else {
+            const unsigned high = there ? within(top, map.height, WIDTH) : 0, wide = within(left, map.width, WIDTH);
+            columns_of([&](int i, int j) { return (high >> i & wide >> j & 1) != 0; });
+        }
+    }
+
+    // A bit for each of `count` places from `first` on, set where it is one of 0 … end - 1.
+    static unsigned within(int64_t first, int64_t end, int count) {
+        const int64_t from = first < 0 ? -first : 0, to = end - first < count ? end - first : count;
+        return to <= from ? 0 : ((1u << to) - 1) & ~((1u << from) - 1);
     }
 
     // `TILES` tiles of it, to points that are `apart`: factors from one tile belong to neighbouring channels, those from
     // two tiles to one channel.
     template <int TILES, int WIDTH>
-    void read(const Map<WIDTH> &map, int64_t tile, Point *points, int64_t apart) const {
+    void read(const Map<WIDTH> &map, const Place (&places)[TILES], Point *points, int64_t apart) const {
         for (int64_t c = 0; c < map.depth; c += LANES) {
             Vector half[TILES][REACH][WIDTH];
             UNROLL
-            for (int t = 0; t < TILES; t++) read_columns(map, tile + t, c, half[t]);
+            for (int t = 0; t < TILES; t++) read_columns(map, places[t], c, half[t]);
             Point *to = points + c * TILES / EACH;
             UNROLL
             for (int i = 0; i < REACH; i++) {
@@ -291,23 +309,30 @@ struct Convolution : Shape {
     }
 
     // A tile's points to its outputs.
-    void write_output(const float *points, int64_t apart, int64_t tile, const float *bias, T *y) const {
-        const int64_t top = tile % of_image / across * SIDE, left = tile % across * SIDE;
-        T *image = y + tile / of_image * rows * columns * maps;
+    void write_output(const float *points, int64_t apart, const Place &place, const float *bias, T *y) const {
+        const int64_t top = place.row * SIDE, left = place.column * SIDE;
+        T *image = y + ((place.image * rows + top) * columns + left) * maps;
+        const bool whole = top + SIDE <= rows && left + SIDE <= columns;
         for (int64_t k = 0; k < maps; k += LANES) {
             Vector half[SIDE][REACH];
+            UNROLL
             for (int j = 0; j < REACH; j++) {
                 Vector m[REACH], v[SIDE];
+                UNROLL
                 for (int i = 0; i < REACH; i++) m[i] = load(points + (i * REACH + j) * apart + k);
                 gather_outputs<TAPS>(m, v);
+                UNROLL
                 for (int i = 0; i < SIDE; i++) half[i][j] = v[i];
             }
             const Vector level = bias ? load(bias + k, maps - k) : Vector{};
-            for (int i = 0; i < SIDE && top + i < rows; i++) {
+            UNROLL
+            for (int i = 0; i < SIDE; i++) {
                 Vector v[SIDE];
                 gather_outputs<TAPS>(half[i], v);
-                for (int j = 0; j < SIDE && left + j < columns; j++)
-                    store(image + ((top + i) * columns + left + j) * maps + k, v[j] + level, maps - k);
+                UNROLL
+                for (int j = 0; j < SIDE; j++)
+                    if (whole || (top + i < rows && left + j < columns))
+                        store(image + (i * columns + j) * maps + k, v[j] + level, maps - k);
             }
         }
     }
@@ -445,17 +470,21 @@ struct Convolution : Shape {
 template <typename Point, int VECTORS, bool ADD>
 void multiply(int64_t rows, const Point *left, int64_t row_step, int64_t step, const Point *right, int64_t right_step,
               int64_t length, float *sums, int64_t sums_step) {
-    constexpr int AT_ONCE = 2 * ROWS / VECTORS;
+    constexpr int AT_ONCE = 2 * ROWS / VECTORS, FOUR = 4;
     static_assert(GROUP % AT_ONCE == 0 && LANES % AT_ONCE == 0, "there is room for so many tiles and channels");
     for (int64_t first = 0; first < rows; first += AT_ONCE) {
-        const Point *from = left + first * row_step;
+        const Point *from[AT_ONCE / FOUR];  // every fourth row: from these the others are reached by three offsets
+        for (int r = 0; r < AT_ONCE; r += FOUR) from[r / FOUR] = left + (first + r) * row_step;
+        const Point *across = right;
         Vector sum[AT_ONCE][VECTORS] = {};
         for (int64_t i = 0; i < length; i++) {
             Vector line[VECTORS];
-            for (int v = 0; v < VECTORS; v++) line[v] = load(right + i * right_step + v * LANES);
+            for (int v = 0; v < VECTORS; v++) line[v] = load(across + v * LANES);
             for (int r = 0; r < AT_ONCE; r++)
                 for (int v = 0; v < VECTORS; v++)
-                    sum[r][v] = multiply_add(from[r * row_step + i * step], line[v], sum[r][v]);
+                    sum[r][v] = multiply_add(from[r / FOUR][r % FOUR * row_step], line[v], sum[r][v]);
+            for (const Point *&each : from) each += step;
+            across += right_step;
         }
         for (int r = 0; r < AT_ONCE; r++)
             for (int v = 0; v < VECTORS; v++) {
@@ -494,14 +523,17 @@ void convolve(const Convolution<T, TAPS> &own, const T *x, const float *w, const
         float *const outputs = room.begin + POINTS * apart + omp_get_thread_num() * of_thread;
         Point *const inputs = reinterpret_cast<Point *>(outputs + POINTS * out_apart);
         const int64_t first = number * block, count = own.tiles - first < block ? own.tiles - first : block;
-        for (int64_t t = 0; t < count; t++)
-            own.template read<1>(own.inputs(x), first + t, inputs + t * deep, in_apart);
+        Place place = own.find(first);
+        for (int64_t t = 0; t < count; t++, place = own.after(place))
+            own.template read<1>(own.inputs(x), {place}, inputs + t * deep, in_apart);
         for (int p = 0; p < POINTS; p++)
             for (int64_t panel = 0; panel < panels; panel++)
                 multiply_panel(maps - panel * PANEL, false, count, inputs + p * in_apart, deep, 1,
                                weights + p * apart + panel * lines * PANEL, PANEL, lines,
                                outputs + p * out_apart + panel * PANEL, maps);
-        for (int64_t t = 0; t < count; t++) own.write_output(outputs + t * maps, out_apart, first + t, bias, y);
+        place = own.find(first);
+        for (int64_t t = 0; t < count; t++, place = own.after(place))
+            own.write_output(outputs + t * maps, out_apart, place, bias, y);
     }
 }
 
@@ -527,9 +559,15 @@ void convolve_weights(const Convolution<T, TAPS> &own, const T *x, const T *g, f
         const int64_t begin = own.begin(piece, pieces), end = own.begin(piece + 1, pieces);
         for (int64_t first = begin; first < end; first += block) {
             const int64_t count = ((end - first < block ? end - first : block) + EACH - 1) / EACH;
+            Place place = own.find(first);
             for (int64_t t = 0; t < count; t++) {
-                own.template read<EACH>(own.inputs(x), first + t * EACH, inputs + t * deep, x_apart);
-                own.template read<EACH>(own.gradients(g), first + t * EACH, gradients + t * maps, g_apart);
+                Place places[EACH];
+                for (Place &each : places) {
+                    each = place;
+                    place = own.after(place);
+                }
+                own.template read<EACH>(own.inputs(x), places, inputs + t * deep, x_apart);
+                own.template read<EACH>(own.gradients(g), places, gradients + t * maps, g_apart);
             }
             for (int64_t k = 0; k < own.maps; k += some) {
                 const int64_t these = own.maps - k < some ? own.maps - k : some;
