@@ -42,7 +42,9 @@ COMMANDS = {  # by the name of their case in training.py
     "alexnet-64": Command(
         "alexnet-cifar10-64", changes=('training.schedule="constant"',)  # without validation nothing stands still
     ),
-    "alexnet-224": Command("alexnet-cifar10-224", pictures=5000),
+    "alexnet-224": Command(
+        "alexnet-cifar10-224", changes=("prepare.mean=[0.5]", "prepare.std=[0.5]"), pictures=5000  # as stock has it
+    ),
     "resnet20": Command("resnet20-cifar10", stock=("--padding", "4", "--rate", "0.1", "--decay", "1e-4")),
 }  # fmt: skip
 

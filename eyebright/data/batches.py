@@ -23,7 +23,6 @@ from eyebright.errors import DataError
 from eyebright.random import generator
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of pixels that are taken into memory
-AT_ONCE = 64  # pictures that a thread resizes before it hands them over; none is larger than it will be
 
 
 @dataclass(frozen=True)
@@ -230,17 +229,9 @@ def _take_into_memory(pictures: PreparedFiles, prepare: Prepare, limit: int) -> 
     shape = (len(pictures), *next(iter(sizes)), pictures.channels)
     if len(sizes) > 1 or math.prod(shape) > limit:
         return None
-
-    def work(start: int) -> NDArray[np.uint8]:
-        some = [pictures.read(index) for index in range(start, min(start + AT_ONCE, len(pictures)))]
-        if len({picture.shape for picture in some}) > 1:
-            return np.stack([prepare.resize_picture(picture) for picture in some])
-        resized: NDArray[np.uint8] = prepare.resize_batch(torch.from_numpy(np.stack(some))).numpy()
-        return resized
-
-    pixels, starts = np.empty(shape, dtype=np.uint8), range(0, len(pictures), AT_ONCE)
-    with closing(ahead(work, starts, workers=2)) as made:
-        for start, some in zip(starts, made, strict=True):
-            pixels[start : start + len(some)] = some
+    pixels = np.empty(shape, dtype=np.uint8)
+    for index in range(len(pictures)):
+        picture = pictures.read(index)
+        pixels[index] = picture if picture.shape == shape[1:] else prepare.resize_picture(picture)
     names = tuple(map(str, pictures.files.paths))
     return Images(pixels, pictures.labels, pictures.classes, names, pictures.files.groups)
