@@ -69,7 +69,6 @@ def step(name: str) -> tuple[Callable[[Plan], None], int]:
                 logits = model(inputs)
             F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
             own.step(optimizer)
-            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     return do, times

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from eyebright.errors import DeviceError
-from eyebright.kernels.build import in_use, kernels_version, load_kernels
+from eyebright.kernels.build import has_tiles, in_use, kernels_version, load_kernels
 
 # mallopt(3): never give the top of the heap back (M_TRIM_THRESHOLD), ask for more at once (M_TOP_PAD), no mapping of
 # their own for large blocks (M_MMAP_MAX)
@@ -197,8 +197,7 @@ def _check_device(device: str) -> None:
 def _multiplies_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # torch has no public name for these two questions yet
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return has_tiles() or bool(torch.cpu._is_avx512_bf16_supported())  # torch has no public name for this one either
 
 
 def _processor_name() -> str:

@@ -95,7 +95,6 @@ def has_bfloat16_products() -> bool:
     return kernels is not None and bool(kernels.has_bfloat16_products()) and not has_tiles()
 
 
-@functools.cache
 def has_tiles() -> bool:
     """Whether torch multiplies bfloat16 by AMX's tiles here: faster than our kernels could by vectors."""
     return bool(torch.cpu._is_amx_tile_supported())  # torch has no public name for this question yet

@@ -72,12 +72,11 @@ class Copies:
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """The optimiser's step for these weights, after which they have no gradients: the optimiser does the rest.
-
-        It belongs within the block that `at_hand` begins.
+        """The optimiser's step, within the block of `at_hand`: for these weights it is made here, for the others there.
 
         Args:
-            optimizer: torch's SGD with momentum, Adam or AdamW; its state is what it would have made, up to rounding.
+            optimizer: where there are such weights, torch's SGD with momentum, Adam or AdamW; its state is what it
+                would have made, up to rounding.
         """
         for group in optimizer.param_groups:
             for weight in group["params"]:
@@ -98,6 +97,7 @@ class Copies:
                 torch.autograd.graph.increment_version((weight, copy))
                 self._states[self._places[id(weight)]] = _state(weight)
                 weight.grad = None
+        optimizer.step()
 
 
 def copy_at_hand(weight: Tensor) -> Tensor | None:

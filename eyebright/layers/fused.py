@@ -200,15 +200,19 @@ def _convolve_folded(module: nn.Conv2d, x: Tensor, sides: tuple[int, int]) -> Te
 
 def _fills_tiles(channels: int) -> bool:
     """Whether torch multiplies by tiles of 32 values here, which three channels leave almost empty."""
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return half and has_tiles() and channels >= 32 and channels % 8 == 0
+    return _rounds_to_bfloat16() and has_tiles() and channels >= 32 and channels % 8 == 0
 
 
 def _number_format(x: Tensor) -> torch.dtype | None:
     """That in which convolutions of `x` are to be computed, if the kernels have it."""
     if not torch.is_autocast_enabled("cpu"):
         return torch.float32 if x.dtype == torch.float32 else None
-    return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16_products() else None
+    return torch.bfloat16 if _rounds_to_bfloat16() and has_bfloat16_products() else None
+
+
+def _rounds_to_bfloat16() -> bool:
+    """Whether torch's convolutions and matrix products are computed in bfloat16 here."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _pays(shape: Sequence[int], module: nn.Conv2d, taps: int, padding: int, number_format: torch.dtype) -> bool:
@@ -269,11 +273,9 @@ def _can_pool(module: nn.MaxPool2d, x: Tensor) -> bool:
 
 
 def _copy_of(module: nn.Linear, x: Tensor) -> Tensor | None:
-    """The copy of a dense layer's weights in the number format of its products, if one is at hand."""
-    if not _is_usual(module, x) or x.dim() != 2 or not torch.is_autocast_enabled("cpu"):
-        return None
-    copy = copy_at_hand(module.weight)
-    return copy if copy is not None and copy.dtype == torch.get_autocast_dtype("cpu") else None
+    """The copy of a dense layer's weights in bfloat16, if one is at hand and products are computed in that."""
+    usual = _is_usual(module, x) and x.dim() == 2
+    return copy_at_hand(module.weight) if usual and _rounds_to_bfloat16() else None
 
 
 def _can_drop(module: nn.Dropout, x: Tensor) -> bool:

@@ -436,15 +436,11 @@ class Fit:
         """The optimiser's step, observed where it is one to look at: the first, every `observe_steps`-th, the last."""
         every, last = self.recipe.training.observe_steps, self.loader.steps * self.recipe.training.epochs - 1
         if self.observer is None or (self.step % every and self.step != last):
-            self._descend()
+            self.copies.step(self.optimizer)
             return None
         with self.observer.watch(self.step + 1, self.epoch + 1) as seen:
-            self._descend()
+            self.copies.step(self.optimizer)
         return seen[0]
-
-    def _descend(self) -> None:
-        self.copies.step(self.optimizer)
-        self.optimizer.step()
 
     def _shrink(self, inputs: Tensor) -> Tensor:
         """Pictures `[N, C, H, W]` at the size that the recipe's `sides` gives to this step."""
