@@ -57,8 +57,8 @@ def run(given: argparse.Namespace) -> dict[str, float]:
     train, asked = parts(given.data, given.held_out)
     name, _, kernels = given.one.partition("@")
     recipe, plan = load_recipe(name, given.set), choose_plan(given.device)
-    if kernels:
-        plan = replace(plan, kernels=kernels)
+    if kernels:  # and operation by operation, as in ordinary scripts
+        plan = replace(plan, kernels=kernels, graphs=False)
     started = time.perf_counter()
     fit = Fit(recipe, Splits(train, None, asked), seed=given.seed, plan=plan)
     reports = list(fit)

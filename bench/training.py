@@ -84,18 +84,19 @@ CASES = {
 }
 
 
-def ours(case: Case, folder: Path, device: str, seconds: float, most: int) -> dict[str, float]:
+def ours(case: Case, folder: Path, given: argparse.Namespace) -> dict[str, float]:
     """Trains with the product's own loop; the first steps are not counted."""
     pictures = load_parts(folder)["train"]
     started = time.perf_counter()
-    fit = Fit(case.recipe(), Splits(pictures, None, pictures), plan=choose_plan(device))
+    plan = choose_plan(given.device, execution=given.execution)
+    fit = Fit(case.recipe(), Splits(pictures, None, pictures), plan=plan)
     ready = time.perf_counter() - started
     counted, spent = 0, 0.0
     for report in fit.steps():
         if isinstance(report, StepReport) and report.step > SETTLING_STEPS and report.images == case.batch:
             counted += 1
             spent += report.seconds
-            if spent >= seconds or counted >= most:
+            if spent >= given.seconds or counted >= given.most:
                 break
     return {"images_per_second": counted * case.batch / spent, "steps": counted, "seconds_to_get_ready": ready}
 
@@ -124,6 +125,8 @@ def measure(name: str, folder: Path, device: str, rounds: int, seconds: float, m
         "stock bfloat16": case.stock(folder, "--bfloat16", "--channels-last", *limits),
         "ours": [sys.executable, __file__, "--one", name, "--folder", str(folder), *limits],
     }
+    if device != "cpu":
+        ways |= {f"ours, {how}": [*ways["ours"], "--execution", how] for how in ("plain", "compiled")}
     if choose_plan(device).number_format == "float32":  # emulated, it takes many times as long
         del ways["stock bfloat16"]
     for _ in range(rounds):
@@ -164,9 +167,10 @@ def main() -> None:
     options.add_argument("--record", type=Path, metavar="FOLDER", help="write the figures there")
     options.add_argument("--one", help=argparse.SUPPRESS)
     options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--execution", default="auto", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:
-        print(json.dumps(ours(CASES[given.one], given.folder, given.device, given.seconds, given.most)))
+        print(json.dumps(ours(CASES[given.one], given.folder, given)))
         return
     peaks = {name: matrix_peak(name, given.device) for name in ("float32", "bfloat16")}
     table = Table("case", "way", "images/s", "spread", "× stock", "TFLOP/s", "of the peak")

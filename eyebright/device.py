@@ -25,6 +25,7 @@ from eyebright.kernels.build import has_tiles, in_use, kernels_version, load_ker
 _KEEP_FREED_MEMORY = ((-1, -1), (-2, 64 * 2**20), (-4, 0))
 
 NumberFormat = Literal["float32", "bfloat16"]
+Execution = Literal["plain", "graph", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Plan:
         number_format: of convolutions and matrix products; weights, their sums and losses are float32 always.
         memory_layout: ``"channels_last"``: the channels of one pixel lie side by side in memory.
         threads: processor threads that one operation may use.
-        compiled: whether steps go through torch's compiler.
+        compiled: whether training steps go through torch's compiler.
         instruction_set: what the processor offers to torch, for example ``"AVX512"``.
         torch_version: the version that computed it.
         kernels: of convolutions, normalisation, pools, dropout and large dense layers in training: ``"torch"``, or
             eyebright's own and their version, for example ``"eyebright-1b2c3d4e"``, which multiply less often and read
             memory fewer times.
+        graphs: whether training steps are recorded as CUDA graphs.
     """
 
     device: str
@@ -52,10 +54,16 @@ class Plan:
     instruction_set: str
     torch_version: str
     kernels: str = "torch"
+    graphs: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values, for a file."""
         return asdict(self)
+
+    @property
+    def execution(self) -> Execution:
+        """What gives such a plan, asked of `choose_plan`."""
+        return "compiled" if self.compiled else "graph" if self.graphs else "plain"
 
     @property
     def has_kernels(self) -> bool:
@@ -98,15 +106,36 @@ class Plan:
             torch.clear_autocast_cache()  # within a context of the caller's it would keep roundings of earlier weights
         before = in_use.set(self.has_kernels)
         try:
-            with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext():
+            with (
+                self.exactly(),
+                torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16) if half else nullcontext(),
+            ):
                 yield
         finally:
             in_use.reset(before)
 
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """A context in which a GPU's convolutions give the same bits each time, and those in float32 are float32's.
+
+        Otherwise torch lets it add in any order, and leave out 13 of the 23 bits of float32's fractions (TF32). This
+        holds for the whole process: threads whose contexts overlap must end them in reverse order.
+        """
+        if self.device == "cpu":
+            yield
+            return
+        cudnn: Any = torch.backends.cudnn
+        before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+        try:
+            cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = False, True, "ieee"
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
+
 
 def choose_plan(
     device: str = "auto", number_format: NumberFormat | Literal["auto"] = "auto", threads: int | None = None,
-    *, training: bool = True,
+    *, training: bool = True, execution: Execution | Literal["auto"] = "auto",
 ) -> Plan:  # fmt: skip
     """The plan for this machine.
 
@@ -118,27 +147,35 @@ def choose_plan(
             torch has it.
         training: whether the plan is good for training: kernels of our own are then compiled where that can be done,
             which takes seconds, once.
+        execution: of training steps: ``"plain"``: operation by operation; ``"graph"``: recorded as a CUDA graph, which
+            asks a GPU for all of them at once; ``"compiled"``: through torch's compiler, and on a GPU recorded, too;
+            ``"auto"``: ``"graph"`` on a GPU, ``"plain"`` elsewhere.
 
     Raises:
-        DeviceError: no such device here.
+        DeviceError: no such device here, or it cannot carry out steps so.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_device(device)
+    if execution == "auto":
+        execution = "plain" if device == "cpu" else "graph"
+    _check_execution(execution, device)
     if number_format == "auto":
         number_format = "bfloat16" if _multiplies_bfloat16(device) else "float32"
     if threads is not None and threads <= (os.cpu_count() or 1):
         torch.set_num_threads(threads)
-    own = training and device == "cpu" and load_kernels() is not None
+    compiled = training and execution == "compiled"
+    own = training and device == "cpu" and not compiled and load_kernels() is not None
     return Plan(
         device=device,
         number_format=number_format,
         memory_layout="channels_last",
         threads=torch.get_num_threads(),
-        compiled=False,
+        compiled=compiled,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         torch_version=torch.__version__,
         kernels=f"eyebright-{kernels_version()}" if own else "torch",
+        graphs=training and execution != "plain" and device != "cpu",
     )
 
 
@@ -192,6 +229,21 @@ def _check_device(device: str) -> None:
         expected=" or ".join(["cpu", *there]) + ", or auto",
         remedy="leave `--device` out: the fastest device is then chosen",
     )
+
+
+def _check_execution(execution: Execution, device: str) -> None:
+    if execution == "graph" and device == "cpu":
+        raise DeviceError(
+            "CUDA graphs were asked for on the processor",
+            expected="a GPU: only there are operations asked for ahead of time",
+            remedy='leave training.execution out, or set it to "plain"',
+        )
+    if execution == "compiled" and not can_compile(device):
+        raise DeviceError(
+            "compiled training steps were asked for, but there is no compiler here",
+            expected="g++ or clang++ and Python's headers; on a GPU Triton as well",
+            remedy='install them, or set CXX to a C++ compiler; a new run can do with training.execution = "plain"',
+        )
 
 
 def _multiplies_bfloat16(device: str) -> bool:

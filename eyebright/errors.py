@@ -103,8 +103,16 @@ class TrainingDivergedError(EyebrightError):
     """The loss is no longer a finite number."""
 
 
-class DataWarning(UserWarning):
+class EyebrightWarning(UserWarning):
+    """What we warn of ourselves."""
+
+
+class DataWarning(EyebrightWarning):
     """Something about the data makes figures mean less than they seem to."""
+
+
+class SpeedWarning(EyebrightWarning):
+    """Something takes longer than it has to."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -117,7 +117,7 @@ def train(
     """
     chosen = choose_recipe(recipe, data, changes, skip_unreadable, curation)
     path = Path(out) if out is not None else free_folder(chosen.name)
-    plan = choose_plan(device, chosen.training.number_format)
+    plan = chosen.plan(device)
     with (
         Display(console or Console(stderr=True)) as screen,
         _stoppable(Run(path)) as stop,
@@ -197,8 +197,10 @@ def resume(
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        begun, own = run.plan, run.plan.kernels != "torch"
-        here = choose_plan(begun.device, begun.number_format, begun.threads, training=own)
+        begun = run.plan
+        here = choose_plan(begun.device, begun.number_format, begun.threads, execution=begun.execution)
+        if begun.kernels == "torch":  # the run goes on without ours, even where there are some by now
+            here = replace(here, kernels="torch")
         if (differences := here.differences(begun)) and not accept_differences:
             listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
             raise RunError(

@@ -137,8 +137,69 @@ def test_a_plan_goes_through_a_file_unchanged():
     assert Plan(**json.loads(json.dumps(choose_plan("cpu").as_dict()))) == choose_plan("cpu")
 
 
-def test_a_plan_from_before_there_were_kernels_has_torch_s():
-    assert plan().kernels == "torch"
+def test_a_plan_from_before_there_were_kernels_and_graphs_has_neither():
+    assert plan().kernels == "torch" and plan().graphs is False
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "execution"),
+    [
+        ("cpu", "auto", "plain"), ("cpu", "plain", "plain"), ("cpu", "compiled", "compiled"),
+        ("cuda", "auto", "graph"), ("cuda", "plain", "plain"), ("cuda:1", "graph", "graph"),
+    ],
+)  # fmt: skip
+def test_steps_are_carried_out_as_the_device_likes_it_or_as_asked_for(two_gpus, monkeypatch, device, asked, execution):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: True)
+    chosen = choose_plan(device, execution=asked)
+    assert chosen.execution == execution
+    assert chosen.graphs == (device != "cpu" and execution != "plain")
+    assert choose_plan(chosen.device, execution=chosen.execution) == chosen
+    assert choose_plan(device, execution=asked, training=False).execution == "plain"
+
+
+def test_compiled_steps_on_a_gpu_are_recorded_too(two_gpus, monkeypatch):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: device == "cuda")
+    chosen = choose_plan("cuda", execution="compiled")
+    assert chosen.compiled and chosen.graphs and chosen.execution == "compiled"
+
+
+def test_compiled_steps_are_torchs(monkeypatch):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: True)
+    assert choose_plan("cpu", execution="compiled").kernels == "torch"
+
+
+def test_a_processor_has_no_cuda_graphs(refuses):
+    with refuses(DeviceError, "CUDA graphs were asked for on the processor"):
+        choose_plan("cpu", execution="graph")
+
+
+def test_without_a_compiler_steps_are_not_compiled(refuses, monkeypatch):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: False)
+    with refuses(DeviceError, "there is no compiler here"):
+        choose_plan("cpu", execution="compiled")
+
+
+@pytest.mark.parametrize("callers", ["tf32", "ieee"])
+def test_convolutions_on_a_gpu_are_exact(callers):
+    flags = torch.backends.cudnn
+
+    def now():
+        return flags.benchmark, flags.deterministic, flags.conv.fp32_precision
+
+    first = now()
+    try:
+        flags.benchmark, flags.conv.fp32_precision = True, callers
+        before = now()
+        with plan(device="cuda").exactly():
+            with plan(device="cuda").exactly():
+                assert now() == (False, True, "ieee")
+            assert now() == (False, True, "ieee")
+        assert now() == before
+        with plan().exactly():
+            assert now() == before
+    finally:
+        flags.benchmark, flags.deterministic, flags.conv.fp32_precision = first
+    assert flags.allow_tf32  # torch's two ways of asking agree again
 
 
 def test_differences_name_what_differs_here_and_there():

@@ -27,7 +27,7 @@ from eyebright.cli import (
     transfer,
     verify,
 )
-from eyebright.errors import DataWarning, EyebrightError
+from eyebright.errors import EyebrightError, EyebrightWarning
 
 app = typer.Typer(
     name="eyebright",
@@ -63,7 +63,7 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any, **others: Any
 ) -> None:
     """What we warn of is said as plainly as an error; others' warnings keep the place where they arose."""
-    if issubclass(category, DataWarning):
+    if issubclass(category, EyebrightWarning):
         print(f"warning: {message}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno), file=sys.stderr, end="")

@@ -19,7 +19,6 @@ from matplotlib.ticker import PercentFormatter
 
 from eyebright import __version__
 from eyebright.data.split import Splits, make_contract
-from eyebright.device import choose_plan
 from eyebright.errors import TrainingDivergedError
 from eyebright.files import file_digest, make_folder, write_atomically
 from eyebright.inspection.curves import draw_runs
@@ -130,7 +129,7 @@ def train_variants(
 
 def _name(recipe: Recipe, seed: int, pictures: str, look: Look | None) -> str:
     """Of the file that a training is kept in: another one for whatever could make it another training."""
-    plan = choose_plan(number_format=recipe.training.number_format)
+    plan = recipe.plan()
     weights = recipe.model.weights
     digest = file_digest(Path(weights)) if weights is not None and Path(weights).is_file() else None
     what = [__version__, recipe.to_toml(), digest, seed, plan.as_dict(), look and look.__qualname__, pictures]
@@ -146,7 +145,7 @@ def _train(
     look: Look | None,
 ) -> None:
     """Trains, or goes on where it was broken off, and writes what came of it."""
-    fit = Fit(recipe, splits, seed=seed, plan=choose_plan(number_format=recipe.training.number_format))
+    fit = Fit(recipe, splits, seed=seed, plan=recipe.plan())
     unfinished = path.with_suffix(".safetensors")
     made: dict[str, Any] = {"metrics": [], "seen": [], "diverged": False}
     if unfinished.exists():

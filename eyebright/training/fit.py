@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,8 @@ from eyebright.data.images import Pictures
 from eyebright.data.labels import is_multi_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits
-from eyebright.device import Plan, choose_plan, keep_freed_memory
-from eyebright.errors import DataError, InputSizeError, RecipeError, RunError, TrainingDivergedError
+from eyebright.device import Plan, keep_freed_memory
+from eyebright.errors import DataError, DeviceError, InputSizeError, RecipeError, RunError, TrainingDivergedError
 from eyebright.evaluation.multi_label import AnyEvaluation, evaluate_any
 from eyebright.layers.freezing import freeze
 from eyebright.layers.fused import in_turn
@@ -32,6 +34,7 @@ from eyebright.tensors import with_prefix
 from eyebright.training.average import WeightAverage
 from eyebright.training.embedded import embed_parts
 from eyebright.training.first import create_first, introduce
+from eyebright.training.graphs import Graphs
 from eyebright.training.loss import (
     class_weights,
     count_outputs,
@@ -55,6 +58,8 @@ from eyebright.training.recipe import Recipe
 from eyebright.training.schedule import Plateau, learning_rate_factor, side_at
 from eyebright.training.selection import Selection
 from eyebright.training.thawing import Thawing
+
+MOST_COMPILED = 64  # shapes and stages of one network; beyond its own limit, 8, the compiler would silently give up
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ class Fit:
         on_logits: Callable[[NDArray[np.int64], Tensor], object] | None = None,
     ):
         self.recipe, self.seed, self.on_logits = recipe, seed, on_logits
-        self.plan = plan or choose_plan(number_format=recipe.training.number_format)
+        self.plan = plan or recipe.plan()
         if self.plan.device == "cpu":
             keep_freed_memory()
         _check_parts(splits)
@@ -206,6 +211,13 @@ class Fit:
         self.average = WeightAverage(self.model, ema) if (ema := recipe.training.ema_decay) is not None else None
         self.optimizer = make_optimizer(self.model, recipe.training)
         self.copies = make_copies(self.model, recipe.training, self.plan)
+        self.graphs = Graphs(self.model.parameters()) if self.plan.graphs else None
+        self._forward: Callable[[Tensor], Any] = self.model
+        if recipe.training.auxiliary_weight:
+            self._forward = self.model.forward_training
+        if self.plan.compiled:
+            torch.compiler.reset()  # it counts what it compiled before: that is compiled again if it is used again
+            self._forward = torch.compile(self._forward, dynamic=False)
         self.class_weights = class_weights(recipe.training, train.labels, self.classes).to(self.plan.device)
         self.loss = make_loss(recipe.training, self.class_weights)
         easy = recipe.training.skip_easy
@@ -251,29 +263,36 @@ class Fit:
         Raises:
             TrainingDivergedError: the loss is no longer finite. The weights are those before that step.
         """
-        while not self.finished:
-            self.thawing.begin(self.epoch)
-            among = self.selection.choose(self.epoch) if self.selection else None
-            with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
+        try:
+            while not self.finished:
+                yield from self._train_epoch()
+                yield self._end_epoch()
+        finally:
+            if self.graphs is not None:
+                self.graphs.clear()
+
+    def _train_epoch(self) -> Iterator[StepReport]:
+        self.thawing.begin(self.epoch)
+        among = self.selection.choose(self.epoch) if self.selection else None
+        with closing(self.loader.batches(self.epoch, self.step_in_epoch, among)) as batches:
+            started = time.perf_counter()
+            for batch in batches:
+                with self.copies.at_hand():
+                    loss, learning_rate, observation = self._train_step(batch)
+                seconds = time.perf_counter() - started
+                self._totals.seconds += seconds
+                yield StepReport(
+                    epoch=self.epoch + 1,
+                    step=self.step,
+                    step_in_epoch=self.step_in_epoch,
+                    steps_per_epoch=self.loader.steps,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    images=len(batch.indices),
+                    seconds=seconds,
+                    observation=observation,
+                )
                 started = time.perf_counter()
-                for batch in batches:
-                    with self.copies.at_hand():
-                        loss, learning_rate, observation = self._train_step(batch)
-                    seconds = time.perf_counter() - started
-                    self._totals.seconds += seconds
-                    yield StepReport(
-                        epoch=self.epoch + 1,
-                        step=self.step,
-                        step_in_epoch=self.step_in_epoch,
-                        steps_per_epoch=self.loader.steps,
-                        loss=loss,
-                        learning_rate=learning_rate,
-                        images=len(batch.indices),
-                        seconds=seconds,
-                        observation=observation,
-                    )
-                    started = time.perf_counter()
-            yield self._end_epoch()
 
     def size_at(self, step: int, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width, in pixels, of what the network sees of pictures of a size in a step, counted from 0."""
@@ -391,31 +410,21 @@ class Fit:
         self.model.train()
         weight = total_weight(self.class_weights, batch.labels)  # the partners' labels are the same in another order
         pictures = self._shrink(batch.inputs) if self.embedded is None else self.embedded.train[batch.indices]
-        total = torch.zeros((), device=batch.inputs.device)
-        right = torch.zeros((), device=batch.inputs.device, dtype=torch.int64)
-        answered = []
-        with seeded(self.seed, "dropout", self.step):
-            parts = (pictures, batch.labels, batch.partner_labels)
-            for inputs, labels, partners in zip(*(part.chunk(training.accumulate) for part in parts), strict=True):
-                with self.plan.arithmetic():
-                    logits, auxiliary = self._answer(inputs)
-                logits = logits.float()
-                answered.append(logits.detach())
-                loss = mixture_loss(self.loss, logits, labels, partners, batch.share)
-                total += loss.detach()
-                for answers in auxiliary:
-                    theirs = mixture_loss(self.loss, answers.float(), labels, partners, batch.share)
-                    loss = loss + training.auxiliary_weight * theirs
-                (loss / weight).backward()  # type: ignore[no-untyped-call]
-                right += count_right(logits, labels if batch.share >= 0.5 else partners)
-        mean_loss = float(total / weight)
+        learn = partial(self._learn, share=batch.share)
+        tensors = (pictures, batch.labels, batch.partner_labels, weight)
+        with seeded(self.seed, "dropout", self.step), self.plan.exactly(), _compiling(self.plan):
+            if self.graphs is not None and batch.share == 1:  # a share is a number, which a graph could not take anew
+                figures, logits = self.graphs.do(learn, *tensors, state=self.thawing.waiting(self.epoch))
+            else:
+                figures, logits = learn(*tensors)
+        mean_loss, right = figures.tolist()  # waits for the GPU
         if not np.isfinite(mean_loss):
             self.optimizer.zero_grad(set_to_none=True)
             raise self._diverged(f"the loss is {mean_loss}", batch.indices)
         if self.selection is not None:
-            self.selection.take(batch.indices, picture_losses(torch.cat(answered), batch.labels))
+            self.selection.take(batch.indices, picture_losses(logits, batch.labels))
         if self.on_logits is not None:
-            self.on_logits(batch.indices, torch.cat(answered))
+            self.on_logits(batch.indices, logits.clone())
         for weight, start in self.pulled:
             if weight.grad is not None:
                 weight.grad.add_(weight.detach() - start, alpha=training.start_decay)
@@ -431,6 +440,28 @@ class Fit:
         self.step_in_epoch += 1
         self._totals.add(mean_loss, int(right), len(batch.indices), learning_rate)
         return mean_loss, learning_rate, observation
+
+    def _learn(
+        self, pictures: Tensor, labels: Tensor, partners: Tensor, weight: Tensor, *, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """Adds the batch's gradients; (its mean loss and how many are answered right, float32 `[2]`; logits)."""
+        total = torch.zeros((), device=weight.device)
+        right = torch.zeros((), device=weight.device)
+        answered = []
+        parts = (pictures, labels, partners)
+        for inputs, own, others in zip(*(part.chunk(self.recipe.training.accumulate) for part in parts), strict=True):
+            with self.plan.arithmetic():
+                logits, auxiliary = self._answer(inputs)
+            logits = logits.float()
+            answered.append(logits.detach())
+            loss = mixture_loss(self.loss, logits, own, others, share)
+            total += loss.detach()
+            for answers in auxiliary:
+                theirs = mixture_loss(self.loss, answers.float(), own, others, share)
+                loss = loss + self.recipe.training.auxiliary_weight * theirs
+            (loss / weight).backward()  # type: ignore[no-untyped-call]
+            right += count_right(logits, own if share >= 0.5 else others)
+        return torch.stack((total / weight, right)), torch.cat(answered)
 
     def _make_step(self) -> Observation | None:
         """The optimiser's step, observed where it is one to look at: the first, every `observe_steps`-th, the last."""
@@ -454,9 +485,11 @@ class Fit:
         """Logits, and those of the auxiliary heads, if there are any."""
         if self.embedded is not None:
             return in_turn([self.model.standing_head], inputs), ()
-        if self.recipe.training.auxiliary_weight:
-            return self.model.forward_training(inputs)
-        return self.model(inputs), ()
+        outputs = self._forward(inputs)
+        if not self.recipe.training.auxiliary_weight:
+            return outputs, ()
+        logits, auxiliary = outputs
+        return logits, auxiliary
 
     def _learning_rate(self) -> float:
         if self.rate is not None:
@@ -534,6 +567,24 @@ class _Totals:
         self.right += right
         self.images += images
         self.learning_rate = learning_rate
+
+
+@contextmanager
+def _compiling(plan: Plan) -> Iterator[None]:
+    """Within the block, what torch's compiler cannot do is a DeviceError."""
+    if not plan.compiled:
+        yield
+        return
+    compiler = torch._dynamo
+    try:
+        with compiler.config.patch(recompile_limit=MOST_COMPILED, fail_on_recompile_limit_hit=True):
+            yield
+    except (compiler.exc.TorchDynamoException, compiler.exc.FailOnRecompileLimitHit) as error:
+        raise DeviceError(
+            f"torch's compiler failed with a training step: {shorten(str(error), 300, placeholder=' …')}",
+            expected="a network that it can translate, and a compiler that works",
+            remedy='begin anew with training.execution = "plain"',
+        ) from error
 
 
 def _check_parts(splits: Splits) -> None:

@@ -19,6 +19,7 @@ from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, channel_statistics
 from eyebright.data.sources import load_data
 from eyebright.data.split import VAL_FRACTION, Splits
+from eyebright.device import Plan, choose_plan
 from eyebright.errors import RecipeError, StoredFileError, did_you_mean
 from eyebright.models.catalog import find_entry
 from eyebright.models.create import check_options, is_file
@@ -217,6 +218,9 @@ class TrainingSection(_Section):
         observe_steps: every so many steps the inside of the network is looked at (see `training.observe`), and in the
             first and the last one; 0: never. It changes nothing in training.
         number_format: of the arithmetic; ``"auto"``: bfloat16 where the hardware multiplies it.
+        execution: of steps: ``"plain"``: operation by operation; ``"graph"``: recorded as a CUDA graph;
+            ``"compiled"``: through torch's compiler, which first takes a minute or more, on a GPU recorded, too;
+            ``"auto"``: ``"graph"`` on a GPU, ``"plain"`` elsewhere.
     """
 
     epochs: Epochs
@@ -258,6 +262,7 @@ class TrainingSection(_Section):
     embeddings: bool = False
     observe_steps: Annotated[int, Field(ge=0)] = 100
     number_format: Literal["auto", "float32", "bfloat16"] = "auto"
+    execution: Literal["auto", "plain", "graph", "compiled"] = "auto"
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingSection:
@@ -282,6 +287,8 @@ class TrainingSection(_Section):
             raise ValueError('embeddings needs freeze = ["*", "!head"]: the network is the same for all epochs')
         if self.embeddings and (self.sides or self.head_epochs or self.auxiliary_weight or self.moving_statistics):
             raise ValueError("embeddings excludes sides, head_epochs, auxiliary_weight and moving_statistics")
+        if self.embeddings and self.execution == "compiled":
+            raise ValueError('embeddings trains the head alone, in which execution = "compiled" finds nothing to do')
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         if self.warmup_epochs >= self.epochs:
@@ -331,6 +338,14 @@ class Recipe(_Section):
         if self.training.start_decay and self.model.weights is None:
             raise ValueError("start_decay pulls towards weights that were trained: name some as model.weights")
         return self
+
+    def plan(self, device: str = "auto") -> Plan:
+        """How the arithmetic of this training is carried out on this machine, see `eyebright.device.choose_plan`.
+
+        Raises:
+            DeviceError: no such device here, or it cannot carry out steps as the recipe wants them.
+        """
+        return choose_plan(device, self.training.number_format, execution=self.training.execution)
 
     def to_toml(self) -> str:
         """The whole recipe, defaults included, as TOML that `load_recipe` reads back to an equal one."""

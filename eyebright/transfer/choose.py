@@ -408,8 +408,7 @@ class Search:
     ) -> tuple[Fit, float] | None:
         """Trains: the Fit and its seconds; None where so many trainings would take longer than there is time."""
         splits = Splits(self.pictures.select(kept), None, self.pictures.select(held_out), self.splits.source)
-        plan = choose_plan(self.backbone.plan.device, recipe.training.number_format)
-        fit = Fit(recipe, splits, seed=self.seed, plan=plan)
+        fit = Fit(recipe, splits, seed=self.seed, plan=recipe.plan(self.backbone.plan.device))
         steps = fit.loader.steps * recipe.training.epochs
         tick = self.begin(about, steps)
         spent: list[float] = []
