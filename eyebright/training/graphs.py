@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from eyebright.errors import SpeedWarning
 
 Work = Callable[..., tuple[Tensor, ...]]
-MOST_KEPT = 4  # graphs at a time, each with feature maps of its own
+MOST_KEPT = 4  # graphs at a time
 
 
 class Graph(Protocol):
@@ -106,7 +106,7 @@ class Graphs:
         return recorded.graph.outputs
 
     def clear(self) -> None:
-        """Forgets all graphs, and gives the memory that they hold back."""
+        """Forgets all graphs, which frees the memory that they hold."""
         self._recorded.clear()
 
     def _make(self, work: Work, inputs: tuple[Tensor, ...]) -> _Recorded | None:
