@@ -8,9 +8,9 @@ from statistics import median
 
 from eyebright.training.fit import Fit, Report, StepReport
 
-SETTLING_STEPS = 2  # the first steps allocate memory and choose algorithms: they say nothing of the rest
+SETTLING_STEPS = 2  # the first steps allocate memory, choose algorithms, compile: they say nothing of the rest
 SPEAKS_AFTER_STEPS = 10
-SPEAKS_AFTER_SECONDS = 10.0
+SPEAKS_AFTER_SECONDS = 10.0  # of steps after these
 VALIDATION_SHARE = 1 / 3  # of a training step's time that a picture costs without the backward pass
 
 
@@ -27,6 +27,7 @@ class Estimate:
         self._steps: list[float] = []  # seconds, each divided by its step's size
         self._after_epoch: float | None = None
         self._in_epoch = 0.0
+        self._settled_seconds = 0.0
         self.spent = 0.0
         self.first: float | None = None
 
@@ -34,13 +35,14 @@ class Estimate:
         """Learns from one report."""
         if isinstance(report, StepReport):
             self._steps.append(report.seconds / self._size(report.step - 1))
+            self._settled_seconds += report.seconds if self._settled() else 0.0
             self._in_epoch += report.seconds
             self.spent += report.seconds
         else:
             self._after_epoch = max(0.0, report.seconds - self._in_epoch)
             self.spent += self._after_epoch
             self._in_epoch = 0.0
-        enough = len(self._steps) >= SPEAKS_AFTER_STEPS or self.spent >= SPEAKS_AFTER_SECONDS
+        enough = len(self._steps) >= SPEAKS_AFTER_STEPS or self._settled_seconds >= SPEAKS_AFTER_SECONDS
         if self.first is None and enough and self._settled():
             self.first = self.spent + (self.remaining() or 0.0)
 

@@ -81,8 +81,9 @@ class Display:
             self._bar.update(self._task, completed=report.step_in_epoch, details=details)
         if estimate.first is not None and not self._foretold:
             self._foretold = True
+            epochs = fit.recipe.training.epochs
             self.say(
-                f"{fit.recipe.training.epochs} epochs will take about {in_words(estimate.first)} "
+                f"{epochs} {'epoch' if epochs == 1 else 'epochs'} will take about {in_words(estimate.first)} "
                 f"(measured over the first {report.step} steps)"
             )
 

@@ -89,3 +89,15 @@ def test_after_an_epoch_the_time_left_is_exact():
         estimate.take(report)
         if isinstance(report, Report):
             assert estimate.remaining() == pytest.approx((4 - report.epoch) * 13.0)
+
+
+def test_a_first_step_in_which_all_is_compiled_says_nothing_of_the_rest():
+    """Neither is its time taken for that of others, nor does it make the estimate speak sooner."""
+    estimate = Estimate(Course())
+    for number, seconds in enumerate([60.0, *[0.5] * 20], 1):
+        estimate.take(StepReport(1, number, number, 20, 1.0, 0.1, 10, seconds))
+        assert (estimate.first is not None) == (number >= 10), number
+    slow = Estimate(Course())
+    for number in range(1, 6):
+        slow.take(StepReport(1, number, number, 20, 1.0, 0.1, 10, 6.0))
+        assert (slow.first is not None) == (number >= 4), number  # two of 6 s after two to settle
