@@ -68,6 +68,7 @@ def command(
         raise typer.BadParameter("give a recipe, or --resume RUN", param_hint="RECIPE")
     of_begin = {"--data": data, "--out": out, "--set": set_, "--weights": weights, "--seed": seed, "--folds": folds}
     of_begin |= {"--skip-unreadable": skip_unreadable or None, "--curation": curation}
+    of_begin |= {"--device": None if device == "auto" else device}
     if resume is not None and (given := [option for option, value in of_begin.items() if value not in (None, [])]):
         raise typer.BadParameter("a run is resumed as it was begun: leave it out", param_hint=given[0])
     if resume is None and accept_differences:

@@ -219,6 +219,7 @@ def test_a_finished_run_says_so_and_exits_0(eyebright, run):
         ("--seed", "0"),
         ("--skip-unreadable",),
         ("--curation", "x.csv"),
+        ("--device", "cpu"),
     ],
 )
 def test_a_run_is_resumed_as_it_was_begun(eyebright, run, option):
