@@ -63,7 +63,7 @@ def command(
     parts, notes = amend(load_parts(source, root=root), skip_unreadable=skip_unreadable, curation=curation)
     new = None if against is None else load_pictures(against, root=root)
     judge = None if run is None else open_run(run)
-    predict = None if judge is None else by_recipe(judge.recipe, seed=seed, plan=judge.plan)
+    predict = None if judge is None else by_recipe(judge.recipe, seed=seed)
     with Display(Console(stderr=True)) as screen:
         found = curate(parts, source=source, folds=folds, seed=seed, predict=predict, begin=screen.begin, notes=notes)
         if curation is not None:

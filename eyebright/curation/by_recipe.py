@@ -10,26 +10,24 @@ import torch
 from eyebright.curation.out_of_fold import Fold, Predict, Probabilities
 from eyebright.data.images import Pictures
 from eyebright.data.split import Splits
-from eyebright.device import Plan
 from eyebright.evaluation.evaluate import compute_logits
 from eyebright.training.fit import Fit
 from eyebright.training.recipe import Recipe
 
 
-def by_recipe(recipe: Recipe, *, seed: int = 0, plan: Plan | None = None) -> Predict:
+def by_recipe(recipe: Recipe, *, seed: int = 0) -> Predict:
     """What `curate` takes as `predict`: trains the recipe once for each fold.
 
     Args:
         recipe: how to train; the last epoch's weights are used, as nothing is left to choose them by.
         seed: of training.
-        plan: where to train.
     """
 
     def predict(pictures: Pictures, folds: Sequence[Fold], tick: Callable[[], object]) -> Probabilities:
         probabilities = np.zeros((len(pictures), len(pictures.classes)))
         for trained_on, predicted in folds:
             held = pictures.select(predicted)
-            fit = Fit(recipe, Splits(pictures.select(trained_on), None, held), seed=seed, plan=plan)
+            fit = Fit(recipe, Splits(pictures.select(trained_on), None, held), seed=seed)
             for _ in fit:
                 pass
             classifier = fit.classifier()

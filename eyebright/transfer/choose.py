@@ -24,7 +24,6 @@ from eyebright.data.images import Pictures, blank_pictures, join
 from eyebright.data.labels import Labels, class_counts, is_multi_label
 from eyebright.data.prepare import Prepare
 from eyebright.data.split import Splits, picture_digests
-from eyebright.device import choose_plan
 from eyebright.errors import DataError, ModelError, TrainingDivergedError
 from eyebright.evaluation.embeddings import Embedder, View
 from eyebright.evaluation.evaluate import Evaluation
@@ -380,7 +379,7 @@ class Search:
                 name, start, Classifier.load(start, device="cpu"), last, len(kept), single_output=self.single_output,
                 augment=self.augment,
             )  # fmt: skip
-            path = self.folder / f"{self._key(recipe.to_toml(), kept, held_out, start)}.safetensors"
+            path = self.folder / f"{self._key(recipe, kept, held_out, start)}.safetensors"
             if not path.exists():
                 about = f"{name}, fold {number} of {len(self.cuts)}" if len(self.cuts) > 1 else name
                 again = len(self.cuts) > 1  # from all pictures, if it is kept
@@ -512,12 +511,12 @@ class Search:
         made: AnyEvaluation = kind(logits, labels, self.splits.classes)
         return made
 
-    def _key(self, recipe: str, kept: Indices, held_out: Indices, start: Path) -> str:
+    def _key(self, recipe: Recipe, kept: Indices, held_out: Indices, start: Path) -> str:
         """Another one for whatever could make it another training."""
-        plan = choose_plan(self.backbone.plan.device, "auto").as_dict()
-        recipe = recipe.replace(json.dumps(str(start)), "")
+        plan = recipe.plan(self.backbone.plan.device).as_dict()
+        text = recipe.to_toml().replace(json.dumps(str(start)), "")
         return _digest(
-            __version__.encode(), recipe.encode(), json.dumps([self.seed, plan]).encode(), start.read_bytes(),
+            __version__.encode(), text.encode(), json.dumps([self.seed, plan]).encode(), start.read_bytes(),
             self._contents[kept].tobytes(), self.pictures.labels[kept].tobytes(), self._contents[held_out].tobytes(),
         )  # fmt: skip
 
