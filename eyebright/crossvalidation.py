@@ -15,6 +15,7 @@ from rich.console import Console
 
 from eyebright import road
 from eyebright.data.split import VAL_FRACTION
+from eyebright.device import nearest_plan
 from eyebright.errors import EyebrightError, RunError
 from eyebright.training.recipe import Recipe, load_recipe
 from eyebright.training.run import Run
@@ -155,7 +156,8 @@ def resume_folds(
     """
     first = Run.open(_place(Path(path), 1))
     shared: dict[str, Any] = {"root": root, "workers": workers, "tensorboard": tensorboard, "console": console}
-    begin = partial(road.train, seed=first.seed, device=first.plan.device, **shared)
+    plan = nearest_plan(first.plan) if accept_differences else first.plan
+    begin = partial(road.train, seed=first.seed, device=plan.device, **shared)
     go_on = partial(road.resume, accept_differences=accept_differences, **shared)
     return _train_folds(Path(path), first.recipe, first.seed, begin, go_on)
 

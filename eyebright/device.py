@@ -9,8 +9,8 @@ import platform
 import shutil
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,11 @@ class Plan:
         """What differs between two plans: name → (here, there)."""
         mine, theirs = self.as_dict(), other.as_dict()
         return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    def tell_differences(self, before: Plan) -> str:
+        """What differs from the plan before, in words; ``""`` where nothing does."""
+        differences = self.differences(before).items()
+        return ", ".join(f"{name} {here} (was {there})" for name, (here, there) in differences)
 
     def place_model(self, model: nn.Module) -> nn.Module:
         """Moves a model to the device and lays its weights out in memory."""
@@ -177,6 +182,19 @@ def choose_plan(
         kernels=f"eyebright-{kernels_version()}" if own else "torch",
         graphs=training and execution != "plain" and device != "cpu",
     )
+
+
+def nearest_plan(plan: Plan) -> Plan:
+    """The plan of this machine that comes nearest to one of another time or machine: the same where that is possible.
+
+    Where its device is not here, another is chosen, and on that what is fastest; but float32 stays float32.
+    """
+    ways: tuple[Execution | Literal["auto"], ...] = (plan.execution, "auto")  # the first may want for a compiler
+    for execution in ways:
+        with suppress(DeviceError):
+            here = choose_plan(plan.device, plan.number_format, plan.threads, execution=execution)
+            return here if plan.kernels != "torch" else replace(here, kernels="torch")
+    return choose_plan("auto", "float32" if plan.number_format == "float32" else "auto", plan.threads)
 
 
 def keep_freed_memory() -> bool:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.labels import is_multi_label
 from eyebright.data.sources import load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract
-from eyebright.device import choose_plan
+from eyebright.device import choose_plan, nearest_plan
 from eyebright.doctor.answers import ask
 from eyebright.doctor.diagnosis import Diagnosis
 from eyebright.doctor.examine import Watch, examine
@@ -183,8 +183,9 @@ def resume(
         path: the run's folder.
         root: where published sets are.
         workers: threads that prepare batches.
-        accept_differences: go on although this machine computes differently from the one that the run began on; the
-            result is then not what the uninterrupted run would have given, bit for bit.
+        accept_differences: go on although this machine computes differently from the one that the run began on, or
+            lacks its device or compiler: the run is then this machine's, and its report says so. The result is not
+            what the uninterrupted run would have given, bit for bit.
         tensorboard: whether to write TensorBoard's event files into the run.
         console: where progress is shown; default: standard error.
 
@@ -197,17 +198,16 @@ def resume(
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        begun = run.plan
-        here = choose_plan(begun.device, begun.number_format, begun.threads, execution=begun.execution)
-        if begun.kernels == "torch":  # the run goes on without ours, even where there are some by now
-            here = replace(here, kernels="torch")
-        if (differences := here.differences(begun)) and not accept_differences:
-            listed = ", ".join(f"{name} {now} (was {before})" for name, (now, before) in differences.items())
-            raise RunError(
-                f"this machine would go on with {path} differently: {listed}",
-                expected="the same device, threads, torch version and C++ compiler as when the run began",
-                remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
-            )
+        here = nearest_plan(run.plan)
+        if differences := here.tell_differences(run.plan):
+            if not accept_differences:
+                raise RunError(
+                    f"this machine would go on with {path} differently: {differences}",
+                    expected="the same device, threads, torch version and C++ compiler as when the run began",
+                    remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
+                )
+            run.take_plan(here)
+            screen.say(f"going on differently: {differences}")
         return _travel(run, root, workers, tensorboard, screen, stop)
 
 

@@ -1,13 +1,15 @@
+import shutil
 import signal
 from math import sqrt
 
 import pytest
+import torch
 from rich.console import Console
 
 from eyebright import road
 from eyebright.crossvalidation import CrossValidation, cross_validate, holds_folds, resume_folds
 from eyebright.data.sources import load_data
-from eyebright.errors import RecipeError, RunError
+from eyebright.errors import DeviceError, RecipeError, RunError
 from eyebright.training.run import Run
 
 QUICK = ["training.epochs=2"]
@@ -55,6 +57,19 @@ def test_what_is_finished_is_not_trained_again(finished, quiet):
     resumed = resume_folds(finished.path, console=quiet)
     assert again.as_dict() == resumed.as_dict() == finished.as_dict()
     assert before == [(run.path / "metrics.jsonl").read_bytes() for run in finished.runs]
+
+
+def test_folds_go_on_where_the_first_ones_gpu_is_not(finished, tmp_path, monkeypatch, quiet, refuses):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    path = tmp_path / "all"
+    shutil.copytree(finished.path, path)
+    first = Run.open(path / "fold-1")
+    first.write_environment({"plan": {**first.plan.as_dict(), "device": "cuda"}})
+    shutil.rmtree(path / "fold-3")
+    with refuses(DeviceError, "the device 'cuda' is not on this machine"):
+        resume_folds(path, console=quiet)
+    assert resume_folds(path, accept_differences=True, console=quiet).accuracies == finished.accuracies
+    assert first.plan.device == "cuda" and Run.open(path / "fold-3").plan.device == "cpu"
 
 
 @pytest.mark.parametrize("how", ["resume", "the same again"])

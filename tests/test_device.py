@@ -2,12 +2,13 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from eyebright.device import Plan, can_compile, choose_plan, describe_machine, keep_freed_memory
+from eyebright.device import Plan, can_compile, choose_plan, describe_machine, keep_freed_memory, nearest_plan
 from eyebright.errors import DeviceError
 
 
@@ -202,9 +203,38 @@ def test_convolutions_on_a_gpu_are_exact(callers):
     assert flags.allow_tf32  # torch's two ways of asking agree again
 
 
+@pytest.mark.parametrize(
+    ("device", "execution"), [("cpu", "plain"), ("cpu", "compiled"), ("cuda", "graph"), ("cuda:1", "plain")]
+)
+def test_the_nearest_plan_is_the_same_where_it_can_be(two_gpus, monkeypatch, device, execution):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: True)
+    chosen = choose_plan(device, execution=execution)
+    assert nearest_plan(chosen) == chosen
+    assert nearest_plan(replace(chosen, kernels="torch")) == replace(chosen, kernels="torch")
+
+
+def test_without_its_gpu_a_plan_becomes_the_processors_own(no_gpu):
+    begun = plan(device="cuda:1", number_format="bfloat16", graphs=True, threads=torch.get_num_threads())
+    here = nearest_plan(begun)
+    assert here == choose_plan("cpu")
+    assert here.tell_differences(begun).startswith("device cpu (was cuda:1)")
+    assert "graphs False (was True)" in here.tell_differences(begun)
+    assert nearest_plan(plan(device="cuda")).number_format == "float32"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_without_a_compiler_a_compiled_plan_stays_on_its_device(two_gpus, monkeypatch, device):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: False)
+    here = nearest_plan(plan(device=device, compiled=True, graphs=device == "cuda"))
+    assert (here.device, here.execution) == (device, "plain" if device == "cpu" else "graph")
+    assert here.kernels == "torch"
+
+
 def test_differences_name_what_differs_here_and_there():
     assert plan().differences(plan()) == {}
     assert plan().differences(plan(threads=8, device="cuda")) == {"device": ("cpu", "cuda"), "threads": (2, 8)}
+    assert plan().tell_differences(plan()) == ""
+    assert plan().tell_differences(plan(threads=8, device="cuda")) == "device cpu (was cuda), threads 2 (was 8)"
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])

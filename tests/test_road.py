@@ -430,6 +430,41 @@ def test_resuming_on_another_machine_asks_first(tmp_path, quiet):
     assert road.resume(run.path, accept_differences=True, console=quiet).finished
 
 
+def test_a_run_goes_on_where_its_gpu_is_not_and_says_so(tmp_path, monkeypatch, quiet, refuses):
+    record = Run.record
+
+    def record_and_break(self, report, fit):
+        record(self, report, fit)
+        if fit.epoch == 1:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(Run, "record", record_and_break)
+    out = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="power cut"):
+        road.train("lenet5-digits", out=out, changes=["training.epochs=2"], console=quiet)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    run, here = Run.open(out), Run.open(out).plan
+    there = {"processor": "another"}
+    run.write_environment({"plan": {**here.as_dict(), "device": "cuda", "graphs": True}, "machine": there})
+    with refuses(RunError, r"go on with .*/run differently: device cpu \(was cuda\), graphs False \(was True\)"):
+        road.resume(out, console=quiet)
+    assert run.plan.device == "cuda" and "changes_of_plan" not in run.environment
+
+    said = Console(file=io.StringIO(), width=200)
+    assert road.resume(out, accept_differences=True, console=said).concluded
+    assert "going on differently: device cpu (was cuda)" in said.file.getvalue()
+    assert "going on after step" in said.file.getvalue()
+    assert len(run.metrics()) == 2 and run.plan.device == "cpu"
+    (change,) = run.environment["changes_of_plan"]
+    assert change["machine_before"] == there and run.environment["machine"] != there
+    assert "device cpu (was cuda)" in change["differences"] and change["differences"] in run.report_path.read_text()
+
+    unfinish(run)  # this machine is now the run's own
+    assert road.resume(out, console=quiet).concluded
+    assert len(run.environment["changes_of_plan"]) == 1
+
+
 def test_a_run_that_began_with_torch_s_kernels_goes_on_with_them(tmp_path, quiet):
     run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
     unfinish(run, plan={name: value for name, value in run.environment["plan"].items() if name != "kernels"})

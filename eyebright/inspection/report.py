@@ -46,6 +46,7 @@ def write_report(
     """
     metrics, recipe = run.metrics(), run.recipe
     told = tell_tested(run, classifier, test, evaluation)
+    told["notes"] = [*told["notes"], *_changes(run)]
     said = any(finding["name"] == "chance_level" for finding in findings)
     if isinstance(evaluation, Evaluation) and not said:
         told["notes"] = [*told["notes"], *_chance_notes(evaluation, metrics[-1])]
@@ -78,6 +79,15 @@ def _inside(run: Run, classifier: Classifier, first: Network | None) -> list[tup
             ("How the inputs of the layers moved", say_shift(shifts), png(draw_shift({"inputs": shifts}))),
         ]
     return found
+
+
+def _changes(run: Run) -> list[str]:
+    """Where the run went on differently from how it had begun."""
+    return [
+        f"From {change['time']} on another plan trained it: {change['differences']}. "
+        "Left alone, it would not have given the same bits."
+        for change in run.environment.get("changes_of_plan", [])
+    ]
 
 
 def _chance_notes(evaluation: Evaluation, last: dict[str, Any]) -> list[str]:

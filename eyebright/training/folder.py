@@ -118,7 +118,7 @@ class Folder(ABC):
 
     @property
     def plan(self) -> Plan:
-        """The execution plan that it began with."""
+        """The execution plan by which it is trained."""
         return Plan(**self.environment["plan"])
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eyebright.data.images import Pictures
-from eyebright.device import Plan
+from eyebright.device import Plan, describe_machine
 from eyebright.errors import RunError, StoredFileError
 from eyebright.files import (
     append_line,
@@ -201,6 +201,13 @@ class Run(Folder):
                 append_line(self.path / "layers.jsonl", json.dumps(report.observation.as_dict()))
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self.checkpoint(fit)
+
+    def take_plan(self, plan: Plan) -> None:
+        """From here on training goes by another plan, on this machine; when and what changed is kept."""
+        before = self.environment
+        change = {"time": now(), "differences": plan.tell_differences(self.plan), "machine_before": before["machine"]}
+        changes = [*before.get("changes_of_plan", []), change]
+        self.write_environment({"plan": plan.as_dict(), "machine": describe_machine(), "changes_of_plan": changes})
 
     def checkpoint(self, fit: Fit) -> None:
         """Writes a checkpoint; then removes all but the last two and the best."""
