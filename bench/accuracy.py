@@ -69,7 +69,7 @@ def main() -> None:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in here}
         for seed in range(given.seeds):
             for way, several in runs.items():
-                about = (given.data, given.pictures, given.epochs, here[way].as_dict())
+                about = (given.data, given.pictures, shortened(name, given.epochs).to_toml(), here[way].as_dict())
                 several.append(keep(given.kept, f"{name}-{seed}", about, partial(train, name, way, seed, given)))
         accuracies = [[run["accuracy"] for run in several] for several in runs.values()]
         results[name] = {"runs": runs, **compare(*accuracies)}

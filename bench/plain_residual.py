@@ -54,7 +54,8 @@ def trainings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All of them, from the folder where they are kept or done now; the seeds in turn, so each round is whole."""
     for seed in range(given.seeds):
         for net in NETS:
-            about = (given.data, given.pictures, given.epochs, choose_plan(given.device).as_dict())
+            recipe = shortened(f"{net}-cifar10", given.epochs)
+            about = (given.data, given.pictures, recipe.to_toml(), choose_plan(given.device).as_dict())
             yield keep(given.kept, f"{net}-{seed}", about, partial(train, net, seed, given))
 
 
