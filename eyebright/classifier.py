@@ -32,7 +32,8 @@ CLASSIFIER = "classifier.safetensors"  # its name in the folder of a run
 PREFIXES = ("model.", "rejection.", "memory.")  # of its tensors
 CHUNK = 64  # pictures that are held in memory at a time
 THRESHOLD = 0.5  # from which on a probability means yes, where a picture can have several labels
-ROWS = 16  # pictures that are computed together on the CPU: larger batches are no faster there
+ROWS = 16  # pictures that are computed together on the CPU, at the least: large ones are no faster in larger batches,
+MOST_PIXELS = 2**17  # but small ones are, up to about so many pixels: weights are read less often
 
 NONE = "none of these"  # what is answered for a picture of none of the classes
 
@@ -210,6 +211,16 @@ class Classifier:
         """What answers: ``"float32"`` or ``"bfloat16"`` where it is the network itself, else the engine's name."""
         return self.plan.number_format if self.engine is None else self.engine.name
 
+    @property
+    def rows(self) -> int:
+        """Pictures that the network computes together on the CPU: it depends on nothing but their size as prepared."""
+        if (size := self.prepare.output_size) is None:
+            return ROWS
+        rows = 4 * ROWS
+        while rows > ROWS and rows * size[0] * size[1] > MOST_PIXELS:
+            rows //= 2
+        return rows
+
     def __call__(self, pictures: Picture | Iterable[Picture]) -> Any:
         """Classifies one picture, or several.
 
@@ -282,7 +293,7 @@ class Classifier:
         self.model.check_input_size(*inputs.shape[-2:])
         if self.engine is not None:
             return two_logits(self._by_rows(inputs, self.engine.answer, self.engine.rows))
-        return two_logits(self._by_rows(inputs, self._in_pieces(self.model), ROWS))
+        return two_logits(self._by_rows(inputs, self._in_pieces(self.model), self.rows))
 
     @torch.no_grad()
     def judge(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,16 +340,16 @@ class Classifier:
 
         hook = self.model.standing_head.register_forward_pre_hook(keep)
         try:
-            outputs = self._by_rows(inputs, self._in_pieces(self.model), ROWS)
+            outputs = self._by_rows(inputs, self._in_pieces(self.model), self.rows)
         finally:
             hook.remove()
         return outputs, torch.cat(kept)[: len(inputs)].float().cpu()
 
     def _in_pieces(self, answer: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """The same function, on the CPU applied to pieces of `ROWS` pictures."""
+        """The same function, on the CPU applied to pieces of `rows` pictures."""
         if self.plan.device != "cpu":
             return answer
-        return lambda inputs: torch.cat([answer(piece) for piece in torch.split(inputs, ROWS)])
+        return lambda inputs: torch.cat([answer(piece) for piece in torch.split(inputs, self.rows)])
 
     def _by_rows(self, inputs: Tensor, answer: Callable[[Tensor], Tensor], rows: int) -> Tensor:
         """Answers float32 on the CPU; the inputs, `[N, C, H, W]`, are filled up to a multiple of `rows`."""

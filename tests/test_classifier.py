@@ -100,6 +100,33 @@ def test_a_pictures_logits_do_not_depend_on_its_neighbours(name):
         assert torch.equal(classifier.logits(inputs[index : index + 1])[0], whole[index])
 
 
+@pytest.mark.parametrize(
+    ("size", "rows"),
+    [({"crop": 28}, 64), ({"resize": (32, 64)}, 64), ({"resize": 40, "crop": (45, 46)}, 32), ({"crop": 64}, 32),
+     ({"crop": 65}, 16), ({"crop": 224}, 16), ({"resize": 20}, 16), ({}, 16)],
+)  # fmt: skip
+def test_the_smaller_pictures_are_the_more_are_computed_together(size, rows):
+    classifier = make_classifier("cnn_cifar", **size)
+    assert classifier.rows == rows
+    seen = []
+    classifier.model.register_forward_pre_hook(lambda model, given: seen.append(len(given[0])))
+    classifier.logits(torch.rand(rows + 1, 3, 32, 32))
+    assert seen == [rows, rows]
+
+
+@pytest.mark.parametrize("number_format", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("name", "side"), [("resnet20_cifar", 32), ("vgg11", 32), ("alexnet", 64)])
+def test_a_small_pictures_logits_do_not_depend_on_its_neighbours(name, side, number_format):
+    model = create_model(name, num_classes=2, seed=0)
+    classifier = Classifier(model, ("a", "b"), Prepare(crop=side), plan=choose_plan("cpu", number_format))
+    rows = classifier.rows
+    assert rows > ROWS
+    inputs = torch.randn(2 * rows + 3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    whole = classifier.logits(inputs)
+    for index in (0, 1, rows, 2 * rows + 2):
+        assert torch.equal(classifier.logits(inputs[index : index + 1])[0], whole[index])
+
+
 def test_one_output_stands_for_two_classes(picture, float32):
     model = create_model("cnn_cifar", num_classes=1, seed=0)
     classifier = Classifier(model, ("ant", "bee"), Prepare(resize=(32, 32)))

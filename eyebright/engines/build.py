@@ -95,7 +95,7 @@ def prepare_some(classifier: Classifier, pictures: Pictures, most: int) -> Tenso
 
 def _compile(classifier: Classifier) -> Engine:
     model, plan = classifier.model, classifier.plan
-    rows = ROWS if plan.device == "cpu" else ROWS_ON_GPU
+    rows = classifier.rows if plan.device == "cpu" else ROWS_ON_GPU
     # freezing takes the weights as constants: normalisation becomes part of the convolutions, weights are laid out once
     options: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True} if plan.device == "cpu" else {}
     compiled = torch.compile(model, dynamic=False, options=options)

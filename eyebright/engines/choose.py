@@ -107,8 +107,8 @@ def _choose(plain: Classifier, pictures: Pictures, say: Callable[[str], object])
     path = _record_path(plain, inputs)
     speeds = _read(path)
     if speeds is None:
-        plain.logits(inputs[:ROWS])
-        if _seconds(plain, inputs[:ROWS]) / ROWS * count < WORTH_SECONDS:
+        plain.logits(inputs[: plain.rows])
+        if _seconds(plain, inputs[: plain.rows]) / plain.rows * count < WORTH_SECONDS:
             return plain
         say(f"measuring engines for {plain.model.model_name}, once on this machine")
         speeds = measure(plain, inputs)
@@ -144,7 +144,7 @@ def measure(plain: Classifier, inputs: Tensor) -> dict[str, Speed]:
         name = waiting.pop(0)
         with suppress(EngineError):
             candidate = build_engine(plain, name)
-            builds[name] = _seconds(candidate, inputs[:ROWS])
+            builds[name] = _seconds(candidate, inputs[: plain.rows])
             if name == "float32" or agrees(candidate, inputs, reference):
                 candidates[name] = candidate
             elif name == plain.plan.number_format:
@@ -195,7 +195,7 @@ def _seconds(classifier: Classifier, inputs: Tensor) -> float:
 def _record_path(plain: Classifier, inputs: Tensor) -> Path:
     """Where the figures of this network at this size on this machine are kept."""
     model = plain.model
-    asked = {"model": model.model_name, "options": model.model_options, "input": list(inputs.shape[1:])}
+    asked = [model.model_name, model.model_options, list(inputs.shape[1:]), plain.rows]
     try:
         openvino = version("openvino")
     except PackageNotFoundError:

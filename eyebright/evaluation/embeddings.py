@@ -30,7 +30,7 @@ from eyebright.files import cache_folder, make_folder, remove
 from eyebright.random import generator
 from eyebright.tensors import read_safetensors, tensor_digest, write_safetensors
 
-FORMULA = 2  # counts the ways in which embeddings have been computed
+FORMULA = 3  # counts the ways in which embeddings have been computed
 FORMAT_VERSION = 1
 KIND = "eyebright.embeddings"
 BATCH = 4 * ROWS  # pictures through the network at a time

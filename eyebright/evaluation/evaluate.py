@@ -250,7 +250,7 @@ def compute_logits(
     on_batch: Callable[[int], object] | None = None,
 ) -> Logits:
     """Logits float32 `[N, K]` of pictures in memory or on disk, in order."""
-    batch_size = -(-batch_size // ROWS) * ROWS
+    batch_size = -(-batch_size // classifier.rows) * classifier.rows
     if classifier.prepare.output_size is None and classifier.prepare.resize is not None:
         batch_size = 1  # pictures keep their shapes, so they can't share a batch
     loader = Loader(pictures, classifier.prepare, classifier.plan, batch_size)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eyebright.classifier import ROWS, Classifier
+from eyebright.classifier import Classifier
 from eyebright.data.batches import Loader
 from eyebright.data.images import Pictures
 from eyebright.data.prepare import Prepare, middle
@@ -135,7 +135,7 @@ def _answers(
             yield classifier.probabilities(logits).mean(0, keepdim=True).numpy()
             continue
         waiting.append(cut(batch.inputs, classifier.prepare.output_size or (0, 0), views))
-        if len(waiting) == ROWS:
+        if len(waiting) * len(waiting[0]) % classifier.rows == 0:
             yield _averaged(classifier, waiting)
             waiting = []
     if waiting:
