@@ -64,7 +64,6 @@ def main() -> None:
     if here["ours"] == here["plain float32"]:
         raise SystemExit("this machine's plan is plain float32: there is nothing to compare")
     table = Table("recipe", "ours", "plain float32", "difference, points", "95 % interval")
-    results: dict[str, Any] = {}
     for name in given.only:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in here}
         for seed in range(given.seeds):
@@ -72,17 +71,17 @@ def main() -> None:
                 about = (given.data, given.pictures, shortened(name, given.epochs).to_toml(), here[way].as_dict())
                 several.append(keep(given.kept, f"{name}-{seed}", about, partial(train, name, way, seed, given)))
         accuracies = [[run["accuracy"] for run in several] for several in runs.values()]
-        results[name] = {"runs": runs, **compare(*accuracies)}
-        low, high = results[name]["interval"]
+        result = compare(*accuracies)
+        low, high = result["interval"]
         table.add_row(
             name, *(f"{np.mean(several):.2%} ± {np.std(several):.2%}" for several in accuracies),
-            f"{100 * results[name]['difference']:+.2f}", f"{100 * low:+.2f}…{100 * high:+.2f}",
+            f"{100 * result['difference']:+.2f}", f"{100 * low:+.2f}…{100 * high:+.2f}",
         )  # fmt: skip
+        if given.record:
+            facts = {"device": given.device, "recipe": name, "epochs": given.epochs, "pictures": given.pictures}
+            facts |= {"plans": {way: plan.as_dict() for way, plan in here.items()}, "runs": runs}
+            write_record(given.record, by_plan(f"accuracy-{name}-{given.device}", given.device), facts | result)
     Console().print(table)
-    if given.record:
-        about = {"device": given.device, "epochs": given.epochs, "pictures": given.pictures}
-        about |= {"plans": {way: plan.as_dict() for way, plan in here.items()}}
-        write_record(given.record, by_plan(f"accuracy-{given.device}", given.device), {**about, "recipes": results})
 
 
 if __name__ == "__main__":

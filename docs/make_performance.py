@@ -78,6 +78,21 @@ def commands() -> Iterable[str]:
         yield table(("recipe", "way", "seconds", "spread", "× stock", "test accuracy"), rows)
 
 
+def accuracy() -> Iterable[str]:
+    """What is answered right after training our way, and in plain float32."""
+    for file, record in newest("accuracy-*"):
+        right = {way: [run["accuracy"] for run in runs] for way, runs in record["runs"].items()}
+        low, high = record["interval"]
+        row = [
+            record["recipe"], str(record["epochs"]), str(len(right["ours"])),
+            *(f"{statistics.mean(each):.2%} ± {statistics.pstdev(each):.2%}" for each in right.values()),
+            f"{100 * record['difference']:+.2f}", f"{100 * low:+.2f}…{100 * high:+.2f}",
+        ]  # fmt: skip
+        yield f"{machine(record)} (`records/{file}`):"
+        head = ("recipe", "epochs", "seeds", "ours", "plain float32", "difference, points", "95 % interval of its mean")
+        yield table(head, [row])
+
+
 def kernels() -> Iterable[str]:
     """Our kernels beside torch's operators."""
     for file, record in newest("kernels*"):
@@ -153,6 +168,12 @@ def render() -> str:
         ),
         ("The speed run", "`bench/speed_run.py`: from pictures in memory to a trained classifier.", speed_run()),
         ("From command to report", "`bench/commands.py`: `eyebright train` beside the stock script.", commands()),
+        (
+            "Accuracy beside float32",
+            "`bench/accuracy.py`: recipes shortened; the same first weights and order of pictures both ways; the test "
+            "part's answers after the last epoch.",
+            accuracy(),
+        ),
         (
             "How cost grows",
             "`bench/growth.py`: ResNet-20 at 32×32. What does not grow: 10,000 pictures, batches of 128, all threads.",
