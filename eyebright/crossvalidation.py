@@ -153,6 +153,7 @@ def resume_folds(
 
     Raises:
         RunError: as in `road.resume`.
+        DeviceError: folds are still to be begun on a device that is not here, and differences are not accepted.
     """
     first = Run.open(_place(Path(path), 1))
     shared: dict[str, Any] = {"root": root, "workers": workers, "tensorboard": tensorboard, "console": console}

@@ -30,7 +30,7 @@ Execution = Literal["plain", "graph", "compiled"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the arithmetic of a run is carried out: chosen once, written into the run, replayed by resume.
+    """How the arithmetic of a run is carried out: chosen once, written into the run, followed when it is resumed.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"`` (``"cuda:1"`` for the second one).
@@ -189,12 +189,19 @@ def nearest_plan(plan: Plan) -> Plan:
 
     Where its device is not here, another is chosen, and on that what is fastest; but float32 stays float32.
     """
-    ways: tuple[Execution | Literal["auto"], ...] = (plan.execution, "auto")  # the first may want for a compiler
-    for execution in ways:
-        with suppress(DeviceError):
-            here = choose_plan(plan.device, plan.number_format, plan.threads, execution=execution)
-            return here if plan.kernels != "torch" else replace(here, kernels="torch")
-    return choose_plan("auto", "float32" if plan.number_format == "float32" else "auto", plan.threads)
+    here = None
+    for device, execution in ((plan.device, plan.execution), (plan.device, "auto"), ("auto", plan.execution)):
+        with suppress(DeviceError):  # there is no such device, or no compiler
+            here = here or _plan_like(plan, device, execution)
+    return here or _plan_like(plan, "auto", "auto")
+
+
+def _plan_like(plan: Plan, device: str, execution: Any) -> Plan:
+    if device == "auto":
+        return choose_plan(device, "float32" if plan.number_format == "float32" else "auto", execution=execution)
+    here = choose_plan(device, plan.number_format, plan.threads, execution=execution)
+    alike = plan.kernels == "torch" and here.execution == plan.execution
+    return replace(here, kernels="torch") if alike else here
 
 
 def keep_freed_memory() -> bool:

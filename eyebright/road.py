@@ -24,7 +24,7 @@ from eyebright.data.images import ImageFiles, Pictures
 from eyebright.data.labels import is_multi_label
 from eyebright.data.sources import load_parts, load_pictures
 from eyebright.data.split import Contract, Splits, make_contract
-from eyebright.device import choose_plan, nearest_plan
+from eyebright.device import Plan, choose_plan, nearest_plan
 from eyebright.doctor.answers import ask
 from eyebright.doctor.diagnosis import Diagnosis
 from eyebright.doctor.examine import Watch, examine
@@ -124,7 +124,7 @@ def train(
         Run.begin(path, chosen, seed, plan) as run,
     ):
         try:
-            return _travel(run, root, workers, tensorboard, screen, stop)
+            return _travel(run, plan, root, workers, tensorboard, screen, stop)
         except EyebrightError:
             if not run.steps():
                 run.discard()
@@ -184,8 +184,8 @@ def resume(
         root: where published sets are.
         workers: threads that prepare batches.
         accept_differences: go on although this machine computes differently from the one that the run began on, or
-            lacks its device or compiler: the run is then this machine's, and its report says so. The result is not
-            what the uninterrupted run would have given, bit for bit.
+            lacks its device or compiler: from here on the run goes by a plan of this machine, and its report says so.
+            The result is not what the uninterrupted run would have given, bit for bit.
         tensorboard: whether to write TensorBoard's event files into the run.
         console: where progress is shown; default: standard error.
 
@@ -198,7 +198,7 @@ def resume(
         if run.concluded:
             screen.say(f"{path} is finished: see {run.report_path}")
             return run
-        here = nearest_plan(run.plan)
+        here = nearest_plan(run.first_plan if accept_differences else run.plan)
         if differences := here.tell_differences(run.plan):
             if not accept_differences:
                 raise RunError(
@@ -206,9 +206,8 @@ def resume(
                     expected="the same device, threads, torch version and C++ compiler as when the run began",
                     remedy="resume it there, or add --accept-differences: the result is then not bit-equal",
                 )
-            run.take_plan(here)
             screen.say(f"going on differently: {differences}")
-        return _travel(run, root, workers, tensorboard, screen, stop)
+        return _travel(run, here, root, workers, tensorboard, screen, stop)
 
 
 def evaluate_source(
@@ -410,7 +409,8 @@ def report(path: str | Path, *, root: str | Path | None = None, device: str = "a
         screen.count("checking pictures", sum(len(part) for part in splits.parts().values()))
         _check_same_data(folder, make_contract(splits, on_read=screen.tick))
         if isinstance(folder, Run):
-            return _conclude(folder, splits, screen)
+            where = nearest_plan(folder.plan).device if device == "auto" else device
+            return _conclude(folder, splits, screen, where)
         return _conclude_transfer(folder, splits.test, screen, device)
 
 
@@ -705,9 +705,9 @@ def _stoppable(run: Run) -> Iterator[_Stop]:
 
 
 def _travel(
-    run: Run, root: str | Path | None, workers: int | None, tensorboard: bool, screen: Display, stop: _Stop
+    run: Run, plan: Plan, root: str | Path | None, workers: int | None, tensorboard: bool, screen: Display, stop: _Stop
 ) -> Run:
-    recipe, seed, plan = run.recipe, run.seed, run.plan
+    recipe, seed = run.recipe, run.seed
     screen.count(f"finding {recipe.data.source}")
     splits = recipe.data.load(root, on_read=screen.tick)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts().items())
@@ -721,6 +721,8 @@ def _travel(
         fit = Fit(recipe, splits, seed=seed, plan=plan, workers=workers, on_read=screen.tick)
         for problem in run.restore(fit):
             screen.say(f"note: {problem}; an earlier checkpoint is used")
+        if plan != run.plan:
+            run.take_plan(plan, fit.step)
         resumed = fit.step > 0
         if resumed:
             screen.say(f"going on after step {fit.step} (epoch {fit.epoch + 1})")
@@ -728,7 +730,7 @@ def _travel(
         run.finish(fit, None if resumed else estimate.first)
         if (receipt := run.receipt) is not None:
             screen.say("; ".join(receipt["findings"]))
-    return _conclude(run, splits, screen)
+    return _conclude(run, splits, screen, plan.device)
 
 
 def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) -> Estimate:
@@ -762,9 +764,9 @@ def _train(run: Run, fit: Fit, tensorboard: bool, screen: Display, stop: _Stop) 
     return estimate
 
 
-def _conclude(run: Run, splits: Splits, screen: Display) -> Run:
+def _conclude(run: Run, splits: Splits, screen: Display, device: str) -> Run:
     """Opens the test part, writes its figures and the report."""
-    classifier = run.classifier(run.plan.device)
+    classifier = run.classifier(device)
     started = time.perf_counter()
     run.open_test("report")
     screen.count("evaluating", len(splits.test))

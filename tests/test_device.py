@@ -226,8 +226,21 @@ def test_without_its_gpu_a_plan_becomes_the_processors_own(no_gpu):
 def test_without_a_compiler_a_compiled_plan_stays_on_its_device(two_gpus, monkeypatch, device):
     monkeypatch.setattr("eyebright.device.can_compile", lambda device: False)
     here = nearest_plan(plan(device=device, compiled=True, graphs=device == "cuda"))
-    assert (here.device, here.execution) == (device, "plain" if device == "cpu" else "graph")
-    assert here.kernels == "torch"
+    assert here == choose_plan(device, "float32", 2)
+
+
+@pytest.mark.parametrize(("execution", "found"), [("plain", "plain"), ("graph", "graph"), ("compiled", "compiled")])
+def test_without_its_gpu_a_plan_goes_to_another_as_it_is(two_gpus, monkeypatch, execution, found):
+    monkeypatch.setattr("eyebright.device.can_compile", lambda device: True)
+    here = nearest_plan(choose_plan("cuda:1", execution=execution))
+    assert (here.device, here.execution) == ("cuda:1", found)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    here = nearest_plan(here)
+    assert (here.device, here.execution) == ("cuda", found)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    here = nearest_plan(here)
+    assert (here.device, here.execution) == ("cpu", "compiled" if execution == "compiled" else "plain")
 
 
 def test_differences_name_what_differs_here_and_there():

@@ -458,11 +458,43 @@ def test_a_run_goes_on_where_its_gpu_is_not_and_says_so(tmp_path, monkeypatch, q
     assert len(run.metrics()) == 2 and run.plan.device == "cpu"
     (change,) = run.environment["changes_of_plan"]
     assert change["machine_before"] == there and run.environment["machine"] != there
-    assert "device cpu (was cuda)" in change["differences"] and change["differences"] in run.report_path.read_text()
+    assert "device cpu (was cuda)" in change["differences"] and change["step"] == len(run.steps()) // 2
+    assert f"After step {change['step']:,} training went on by another plan: {change['differences']}." in (
+        run.report_path.read_text()
+    )
 
-    unfinish(run)  # this machine is now the run's own
+    unfinish(run)  # this machine's plan is now the run's own
     assert road.resume(out, console=quiet).concluded
     assert len(run.environment["changes_of_plan"]) == 1
+    assert run.first_plan.device == "cuda" and road.resume(out, accept_differences=True, console=quiet).concluded
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_not_said_to_have_changed_where_nothing_was_trained_differently(
+    tmp_path, monkeypatch, quiet, finished
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    run = road.train("lenet5-digits", out=tmp_path / "run", changes=["training.epochs=1"], console=quiet)
+    unfinish(run, plan={**run.environment["plan"], "device": "cuda"})
+    if finished:  # and killed before its report
+        run.write_environment({"finished": "then"})
+    else:  # and killed before its first checkpoint
+        shutil.rmtree(run.path / "checkpoints")
+        (run.path / "checkpoints").mkdir()
+    assert road.resume(run.path, accept_differences=True, console=quiet).concluded
+    assert run.plan.device == ("cuda" if finished else "cpu")
+    assert "by another plan" not in run.report_path.read_text()
+    assert road.report(run.path).report_path.exists()
+
+
+def test_data_that_are_not_there_change_no_plan(tmp_path, monkeypatch, two_classes, quiet):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    run = road.train("cnn-binary-224", data=two_classes, out=tmp_path / "run", changes=SMALL, console=quiet)
+    unfinish(run, plan={**run.environment["plan"], "device": "cuda"})
+    two_classes.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError):
+        road.resume(run.path, accept_differences=True, console=quiet)
+    assert run.plan.device == "cuda" and "changes_of_plan" not in run.environment
 
 
 def test_a_run_that_began_with_torch_s_kernels_goes_on_with_them(tmp_path, quiet):

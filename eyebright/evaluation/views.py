@@ -128,6 +128,7 @@ def _answers(
     """Probabilities of some pictures after the other, averaged over the views at one scale."""
     waiting: list[Tensor] = []  # a few pictures' crops, `[V, C, h, w]` each, to be computed together
     loader = Loader(pictures, prepare, classifier.plan, batch_size=1)
+    together = classifier.engine.rows if classifier.engine is not None else classifier.rows
     for batch in loader.batches():
         if views.crops == "dense":
             shown = [batch.inputs, batch.inputs.flip(3)] if views.mirrored else [batch.inputs]
@@ -135,7 +136,7 @@ def _answers(
             yield classifier.probabilities(logits).mean(0, keepdim=True).numpy()
             continue
         waiting.append(cut(batch.inputs, classifier.prepare.output_size or (0, 0), views))
-        if len(waiting) * len(waiting[0]) % classifier.rows == 0:
+        if len(waiting) * len(waiting[0]) % together == 0:
             yield _averaged(classifier, waiting)
             waiting = []
     if waiting:

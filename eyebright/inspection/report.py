@@ -84,9 +84,10 @@ def _inside(run: Run, classifier: Classifier, first: Network | None) -> list[tup
 def _changes(run: Run) -> list[str]:
     """Where the run went on differently from how it had begun."""
     return [
-        f"From {change['time']} on another plan trained it: {change['differences']}. "
-        "Left alone, it would not have given the same bits."
+        f"After step {change['step']:,} training went on by another plan: {change['differences']}. "
+        "Left alone, the run would not have given the same bits."
         for change in run.environment.get("changes_of_plan", [])
+        if change["step"]
     ]
 
 

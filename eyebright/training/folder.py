@@ -108,7 +108,7 @@ class Folder(ABC):
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Seed, plan, machine, times, openings of the test part, checksums."""
+        """Seed, plan and machine, also those before they changed, times, openings of the test part, checksums."""
         return read_json(self.path / "environment.json", f"environment of a {self.KIND}")
 
     @property

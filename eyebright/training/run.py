@@ -202,10 +202,19 @@ class Run(Folder):
             if time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
                 self.checkpoint(fit)
 
-    def take_plan(self, plan: Plan) -> None:
-        """From here on training goes by another plan, on this machine; when and what changed is kept."""
+    @property
+    def first_plan(self) -> Plan:
+        """The execution plan that it began with."""
+        changes = self.environment.get("changes_of_plan")
+        return Plan(**changes[0]["plan_before"]) if changes else self.plan
+
+    def take_plan(self, plan: Plan, step: int) -> None:
+        """After a step, training goes by another plan, on this machine; what was before is kept."""
         before = self.environment
-        change = {"time": now(), "differences": plan.tell_differences(self.plan), "machine_before": before["machine"]}
+        change = {
+            "time": now(), "step": step, "differences": plan.tell_differences(self.plan),
+            "plan_before": before["plan"], "machine_before": before["machine"],
+        }  # fmt: skip
         changes = [*before.get("changes_of_plan", []), change]
         self.write_environment({"plan": plan.as_dict(), "machine": describe_machine(), "changes_of_plan": changes})
 
