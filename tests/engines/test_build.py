@@ -61,6 +61,10 @@ def test_a_compiled_network_is_given_batches_of_one_size(classifier, inputs, mon
     assert torch.equal(fast.logits(inputs), classifier.logits(inputs))
     assert seen == [ROWS] * 4
     assert fast.engine_name == "compiled float32"
+    seen.clear()
+    small = replace(classifier, prepare=Prepare(crop=32))
+    assert torch.equal(build_engine(small, "compiled").logits(inputs), small.logits(inputs))
+    assert seen == [4 * ROWS]
 
 
 def test_an_unknown_engine_is_refused(classifier, refuses):
